@@ -1,0 +1,27 @@
+"""Coverage records: which input a processor has turned into which output."""
+
+from schemas.model import Count, Identifier, Instant, Lenient, Name
+
+
+class Coverage(Lenient):
+    """One atomic batch's account of itself: ``received = valid + dead + duplicates``."""
+
+    batch_id: Identifier
+    """The writer's own id of this batch: how it recognises its own record after a lost reply."""
+    processor: Name
+    partition: Count
+    instance: Name
+    input_stream: Name
+    first_sequence: Count
+    """The input range starts right after the previous record's last: no gap, no overlap."""
+    last_sequence: Count
+    messages: Count
+    """Input messages read in that range."""
+    missing: Count = 0
+    """Input sequences that no longer existed when the range was read (purged or deleted by hand)."""
+    received: Count
+    valid: Count
+    dead: Count
+    duplicates: Count
+    valid_by_kind: dict[str, int] = {}
+    at: Instant

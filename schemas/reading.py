@@ -1,0 +1,110 @@
+"""From bytes to an event: any accepted version in, the current version or a rejection out."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from pydantic import ValidationError
+
+from schemas.errors import FieldError, field_errors, shown
+from schemas.events import Event
+from schemas.v0 import EventV0, upcast
+
+MAX_EVENT_BYTES: Final = 1_000_000
+"""A door takes no single event and no batch above this."""
+
+MAX_DEPTH: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """These bytes will never be an event. ``reason`` is a stable word, ``errors`` says where."""
+
+    reason: str
+    errors: tuple[FieldError, ...]
+    tenant_id: str | None = None
+    event_type: str | None = None
+    event_id: str | None = None
+
+
+def _reject(reason: str, message: str, raw: bytes | None = None, value: Any = None) -> Rejected:
+    return _identified(Rejected(reason, (FieldError(loc="$", msg=message, value=shown(value)),)), raw)
+
+
+def _identified(rejected: Rejected, raw: bytes | None) -> Rejected:
+    """Adds whose and what the rejected bytes claim to be, where that can be read."""
+    if raw is None:
+        return rejected
+    try:
+        claimed = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return rejected
+    if not isinstance(claimed, dict):
+        return rejected
+
+    def text(value: Any) -> str | None:
+        return value[:128] if isinstance(value, str) else None
+
+    tenant = claimed.get("tenant")
+    return Rejected(
+        rejected.reason,
+        rejected.errors,
+        text(tenant.get("tenant_id")) if isinstance(tenant, dict) else None,
+        text(claimed.get("event_type")),
+        text(claimed.get("event_id")),
+    )
+
+
+def _has_nul(value: Any, depth: int = 0) -> bool:
+    if depth > MAX_DEPTH:
+        return True
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any("\x00" in key or _has_nul(item, depth + 1) for key, item in value.items())
+    if isinstance(value, list):
+        return any(_has_nul(item, depth + 1) for item in value)
+    return False
+
+
+def read_event(raw: bytes) -> Event | Rejected:
+    """The event in ``raw`` (JSON, v0 or v1), upcast to the current version; or why it is none."""
+    if len(raw) > MAX_EVENT_BYTES:
+        return _reject("too_large", f"an event may have at most {MAX_EVENT_BYTES:,} bytes, this has {len(raw):,}")
+    if b"\x00" in raw:
+        return _reject("nul_byte", "NUL bytes are not allowed in JSON")
+    try:
+        event = Event.model_validate_json(raw)
+    except ValidationError as error:
+        return _other_version(raw, error)
+    if event.attributes and b"\\u0000" in raw and _has_nul(event.attributes):
+        return _reject("nul_byte", "attributes must not contain NUL characters", raw)
+    return event
+
+
+def _other_version(raw: bytes, error: ValidationError) -> Event | Rejected:
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as broken:
+        return Rejected("malformed_json", (FieldError(loc="$", msg=str(broken), value=shown(raw[:200].decode("utf-8", "replace"))),))
+    if not isinstance(value, dict):
+        return _reject("not_an_object", "an event is a JSON object", value=value)
+    version = value.get("event_version")
+    if version == "v0":
+        return _read_v0(raw)
+    if version != "v1":
+        found = FieldError(loc="$.event_version", msg="must be 'v1' (or 'v0', which is upcast)", value=shown(version))
+        return _identified(Rejected("unknown_version", (found,)), raw)
+    return _identified(Rejected("contract_violation", field_errors(error)), raw)
+
+
+def _read_v0(raw: bytes) -> Event | Rejected:
+    try:
+        old = EventV0.model_validate_json(raw)
+        new = orjson.dumps(upcast(old))
+        event = Event.model_validate_json(new)
+    except ValidationError as error:
+        return _identified(Rejected("contract_violation", field_errors(error)), raw)
+    if _has_nul(event.attributes):
+        return _reject("nul_byte", "attributes must not contain NUL characters", raw)
+    return event

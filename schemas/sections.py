@@ -1,0 +1,288 @@
+"""The sections an event is made of."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.model import (
+    Count,
+    Finite,
+    Identifier,
+    Instant,
+    Milliseconds,
+    Name,
+    Ratio,
+    Text,
+    Token,
+    Tokens,
+    Usd,
+    Wire,
+)
+
+RunStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
+StepStatus = Literal["running", "completed", "failed", "cancelled"]
+HealthStatus = Literal["HEALTHY", "UNHEALTHY", "RECOVERING"]
+AgentStatus = Literal["starting", "running", "stopped", "error", "inactive"]
+Severity = Literal["info", "warning", "critical"]
+FaultKind = Literal["latency", "error", "crash", "hang", "blackhole"]
+ProbeKind = Literal["http", "tcp", "process"]
+
+
+class Tenant(Wire):
+    """Whose event it is."""
+
+    tenant_id: Token
+    workspace_id: Token | None = None
+    project_id: Token | None = None
+
+
+class Run(Wire):
+    """The run an event belongs to. ``run_id`` may be absent on events about the agent itself."""
+
+    agent_id: Token
+    run_id: Identifier | None = None
+    workflow_id: Identifier | None = None
+    status: RunStatus | None = None
+    duration_ms: Milliseconds | None = None
+    """Wall time of the whole run, on its last event."""
+
+
+class Trace(Wire):
+    """Correlation ids, W3C trace context where the producer has one."""
+
+    trace_id: Identifier
+    span_id: Identifier | None = None
+    parent_span_id: Identifier | None = None
+
+
+class Step(Wire):
+    """One step of a run."""
+
+    step_id: Identifier
+    step_type: Name
+    name: Name | None = None
+    status: StepStatus | None = None
+    latency_ms: Milliseconds | None = None
+
+
+class ModelCall(Wire):
+    """One call of a model; the only thing that is billed."""
+
+    model_call_id: Identifier
+    provider: Name
+    model: Name
+    step_id: Identifier | None = None
+    response_id: Identifier | None = None
+    """The provider's own id of the response: the same call seen twice carries the same one."""
+    operation: Name | None = None
+    service_tier: Name | None = None
+    latency_ms: Milliseconds | None = None
+    time_to_first_token_ms: Milliseconds | None = None
+    finish_reason: Name | None = None
+    streamed: bool | None = None
+
+
+class ToolCall(Wire):
+    """One call of a tool."""
+
+    tool_call_id: Identifier
+    name: Name
+    step_id: Identifier | None = None
+    latency_ms: Milliseconds | None = None
+
+
+class ResourceUsage(Wire):
+    """Tokens as OpenTelemetry GenAI counts them: input includes cache, output includes reasoning."""
+
+    input_tokens: Tokens
+    output_tokens: Tokens
+    cache_read_tokens: Tokens = 0
+    cache_write_tokens: Tokens = 0
+    reasoning_tokens: Tokens = 0
+    total_tokens: Tokens | None = None
+    estimated: bool = False
+    """The provider reported nothing (a broken stream); the counts are an estimate."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.cache_read_tokens + self.cache_write_tokens > self.input_tokens:
+            msg = "cache_read_tokens + cache_write_tokens must not exceed input_tokens (input includes cache)"
+            raise ValueError(msg)
+        if self.reasoning_tokens > self.output_tokens:
+            msg = "reasoning_tokens must not exceed output_tokens (output includes reasoning)"
+            raise ValueError(msg)
+        if self.total_tokens is not None and self.total_tokens != self.input_tokens + self.output_tokens:
+            msg = "total_tokens must equal input_tokens + output_tokens"
+            raise ValueError(msg)
+        return self
+
+
+class Cost(Wire):
+    """What the client believes it paid; kept beside our own price, never billed."""
+
+    cost_usd: Usd
+    currency: Literal["USD"] = "USD"
+    price_book_version: Name | None = None
+
+
+class Budget(Wire):
+    """The state of a budget when a threshold was crossed."""
+
+    budget_id: Token
+    scope: Literal["tenant", "workspace", "project", "agent"]
+    period: Name
+    threshold: Ratio
+    limit_usd: Usd
+    spent_usd: Usd
+    enforcement: Literal["alert", "stop", "deny"] = "alert"
+    result: Name | None = None
+
+
+class Actor(Wire):
+    """Who asked for the action a policy decided on."""
+
+    actor_id: Identifier
+    actor_type: Name | None = None
+
+
+class Policy(Wire):
+    """A governance decision."""
+
+    policy_id: Identifier
+    decision: Literal["allow", "block", "escalate"]
+    action: Name | None = None
+    actor: Actor | None = None
+    reason: Text | None = None
+
+
+class Alert(Wire):
+    """An alert as its emitter saw it."""
+
+    alert_id: Identifier
+    type: Name
+    severity: Severity = "warning"
+    threshold: Finite | None = None
+    current_value: Finite | None = None
+    destination: Name | None = None
+    sent_at: Instant | None = None
+    message: Text | None = None
+
+
+class Error(Wire):
+    """Why something failed."""
+
+    type: Name
+    message: Text = ""
+    code: Name | None = None
+    retryable: bool | None = None
+
+
+class Check(Wire):
+    """The latest answer of one health probe."""
+
+    name: Name
+    kind: ProbeKind
+    ok: bool
+    consecutive_failures: Count = 0
+    latency_ms: Milliseconds | None = None
+    error: Text | None = None
+
+
+class Health(Wire):
+    """Health as the sender knows it: a sidecar its probes, the health processor its verdict."""
+
+    status: HealthStatus
+    previous_status: HealthStatus | None = None
+    reason: Text | None = None
+    checks: Annotated[tuple[Check, ...], Field(max_length=32)] = ()
+    active_faults: Annotated[tuple[FaultKind, ...], Field(max_length=32)] = ()
+    interval_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """How often this sender beats: three of these without one is an absence."""
+
+
+class Sample(Wire):
+    """One named measurement."""
+
+    name: Name
+    value: Finite
+    unit: Name | None = None
+
+
+class Metrics(Wire):
+    """What a sidecar measured since its last report; all optional."""
+
+    latency_ms: Milliseconds | None = None
+    """Mean latency of the real requests of the window."""
+    latency_p95_ms: Milliseconds | None = None
+    error_rate: Ratio | None = None
+    """Share of the window's requests that ended in a 5xx or without an answer."""
+    requests: Count | None = None
+    errors: Count | None = None
+    requests_per_s: Finite | None = None
+    in_flight: Count | None = None
+    cpu_percent: Finite | None = None
+    """Of one core, agent process and its children."""
+    memory_rss_bytes: Count | None = None
+    memory_vms_bytes: Count | None = None
+    process_count: Count | None = None
+    threads: Count | None = None
+    system_cpu_percent: Finite | None = None
+    system_memory_percent: Finite | None = None
+    disk_read_bytes: Count | None = None
+    disk_write_bytes: Count | None = None
+    network_sent_bytes: Count | None = None
+    network_received_bytes: Count | None = None
+    spool_bytes: Count | None = None
+    spool_dropped: Count | None = None
+    samples: Annotated[tuple[Sample, ...], Field(max_length=256)] = ()
+
+
+class Agent(Wire):
+    """What is known of the agent itself."""
+
+    name: Name | None = None
+    version: Name | None = None
+    agent_type: Name | None = None
+    status: AgentStatus | None = None
+    previous_status: AgentStatus | None = None
+    pid: Count | None = None
+    started_at: Instant | None = None
+    exit_code: int | None = None
+    signal: Name | None = None
+    reason: Text | None = None
+    proxy_url: Name | None = None
+    """Where the sidecar answers for the agent."""
+
+
+class Evaluation(Wire):
+    """The outcome of one evaluation."""
+
+    evaluation_id: Identifier
+    evaluator: Name
+    score: Finite
+    suite: Name | None = None
+    passed: bool | None = None
+    label: Name | None = None
+
+
+class Fault(Wire):
+    """A deliberate fault. ``until`` is enforced by the sidecar itself."""
+
+    fault_id: Identifier
+    kind: FaultKind
+    until: Instant
+    latency_ms: Milliseconds | None = None
+    jitter_ms: Milliseconds | None = None
+    rate: Ratio | None = None
+    """Share of requests that fail, for ``error``."""
+    status_code: Annotated[int, Field(ge=400, le=599)] | None = None
+    injected_by: Name | None = None
+    reason: Text | None = None
+
+
+class Log(Wire):
+    """One log line of an agent."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"]
+    message: Text
+    logger: Name | None = None

@@ -1,0 +1,182 @@
+"""Covered writing: everything a fetch led to, and the record that it did, stored together or not at all.
+
+One JetStream atomic batch holds all outputs and, last, the coverage record. The record is fenced: it names the
+sequence of the record before it, so a second writer started by mistake is refused whole (error 10071).
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+from nats.js.api import Header
+
+from schemas.coverage import Coverage
+from streams import subjects
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH = 1000
+"""Messages in one atomic batch, the record included; the server's limit."""
+
+_WRONG_LAST_SEQUENCE = 10071
+_FULL = frozenset({10077, 10122, 10047})
+_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class FencedError(Exception):
+    """Another instance has covered further. Trying again never helps: this one must start over from the record."""
+
+
+class BatchTooLargeError(ValueError):
+    """More messages than one atomic batch may hold. Trying again does not help; cover less input at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message of a batch."""
+
+    subject: str
+    data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a processor has covered its input."""
+
+    covered: int
+    """Last input sequence covered."""
+    record_sequence: int
+    """Sequence of the record that says so, in the output stream; 0 before the first."""
+
+
+class _RefusedError(Exception):
+    """The server answered, and the answer was no."""
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"{description} ({code})")
+        self.code = code
+
+
+class CoveredWriter:
+    """Writes one processor's batches for one partition into ``stream``."""
+
+    def __init__(self, client: Client, stream: str, processor: str, partition: int = 0) -> None:
+        self._client = client
+        self._js = client.jetstream()
+        self._stream = stream
+        self.processor = processor
+        self.partition = partition
+        self._subject = subjects.covered(processor, partition)
+        self.position = Position(0, 0)
+
+    async def last(self) -> tuple[Coverage, int] | None:
+        """The newest coverage record in the stream, with its sequence."""
+        try:
+            message = await self._js.get_last_msg(self._stream, self._subject, direct=True)
+        except nats.js.errors.NotFoundError:
+            return None
+        assert message.data is not None
+        assert message.seq is not None
+        return Coverage.model_validate_json(message.data), message.seq
+
+    async def resume(self) -> Position:
+        """Where to go on: reads the newest record back. Waits for NATS as long as it takes."""
+        attempt = 0
+        while True:
+            try:
+                found = await self.last()
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                await self._pause(attempt, "resume", error)
+                attempt += 1
+                continue
+            self.position = Position(found[0].last_sequence, found[1]) if found else Position(0, 0)
+            return self.position
+
+    async def commit(self, outputs: Sequence[Outgoing], coverage: Coverage) -> Position:
+        """Stores ``outputs`` and ``coverage`` together; returns only when they are stored.
+
+        A full stream or an absent server is waited for: the input stays where it is. Raises FencedError when
+        another instance has written, BatchTooLargeError above ``MAX_BATCH`` messages.
+        """
+        if len(outputs) + 1 > MAX_BATCH:
+            msg = f"{len(outputs)} outputs and a record do not fit into one batch of {MAX_BATCH}"
+            raise BatchTooLargeError(msg)
+        record = coverage.model_dump_json(exclude_none=True).encode()
+        attempt = 0
+        while True:
+            try:
+                sequence = await self._send(outputs, record)
+            except _RefusedError as error:
+                if error.code == _WRONG_LAST_SEQUENCE:
+                    sequence = await self._mine_or_fenced(coverage)
+                    break
+                await self._pause(attempt, "full" if error.code in _FULL else "refused", error)
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                # The reply may be lost while the batch is stored: the stream knows.
+                await self._pause(attempt, "no reply", error)
+                try:
+                    found = await self.last()
+                except (nats.errors.Error, TimeoutError, OSError):
+                    attempt += 1
+                    continue
+                if found is not None and found[0].batch_id == coverage.batch_id:
+                    sequence = found[1]
+                    break
+                if (found[1] if found else 0) != self.position.record_sequence:
+                    raise FencedError(self._fenced(found)) from error
+            else:
+                break
+            attempt += 1
+        self.position = Position(coverage.last_sequence, sequence)
+        return self.position
+
+    async def _mine_or_fenced(self, coverage: Coverage) -> int:
+        attempt = 0
+        while True:
+            try:
+                found = await self.last()
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                await self._pause(attempt, "read back", error)
+                attempt += 1
+                continue
+            if found is not None and found[0].batch_id == coverage.batch_id:
+                return found[1]
+            raise FencedError(self._fenced(found))
+
+    def _fenced(self, found: tuple[Coverage, int] | None) -> str:
+        by = f"{found[0].instance} has covered up to {found[0].last_sequence}" if found else "the record this instance wrote is gone"
+        return f"{self.processor}/{self.partition}: {by}; this instance stood at {self.position.covered}"
+
+    async def _pause(self, attempt: int, what: str, error: Exception) -> None:
+        if attempt in {0, 3} or attempt % 20 == 0:
+            log.warning("covering.again", processor=self.processor, what=what, attempt=attempt, error=str(error) or type(error).__name__)
+        await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
+
+    async def _send(self, outputs: Sequence[Outgoing], record: bytes) -> int:
+        """One atomic batch; returns the sequence of its last message, the record."""
+        batch_id = uuid4().hex
+        for number, out in enumerate(outputs, 1):
+            headers = {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number), **out.headers}
+            await self._client.publish(out.subject, out.data, headers=headers)
+        headers = {
+            "Nats-Batch-Id": batch_id,
+            "Nats-Batch-Sequence": str(len(outputs) + 1),
+            "Nats-Batch-Commit": "1",
+            Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(self.position.record_sequence),
+        }
+        reply = await self._client.request(self._subject, record, timeout=5.0, headers=headers)
+        answer = json.loads(reply.data)
+        error = answer.get("error")
+        if isinstance(error, dict):
+            raise _RefusedError(int(error.get("err_code", 0)), str(error.get("description", "refused")))
+        sequence = answer["seq"]
+        assert isinstance(sequence, int)
+        return sequence
+

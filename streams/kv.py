@@ -1,0 +1,140 @@
+"""Key-value buckets whose values are models: read, written, watched with their types."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+from nats.js.kv import KeyValue
+from pydantic import BaseModel, ValidationError
+
+log = structlog.get_logger(__name__)
+
+Value = TypeVar("Value", bound=BaseModel)
+
+
+class BucketMissingError(LookupError):
+    """The bucket does not exist: the topology was not applied (``agentops streams apply``)."""
+
+
+class ChangedMeanwhileError(Exception):
+    """Another writer was faster. Read again, decide again, then trying again helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[Value]):
+    """A value with the revision it was read at. ``value`` is None for a deletion."""
+
+    key: str
+    value: Value | None
+    revision: int
+
+
+class TypedBucket(Generic[Value]):
+    """One bucket holding ``model`` values. A value that cannot be read is logged and left aside, never fatal."""
+
+    def __init__(self, store: KeyValue, model: type[Value]) -> None:
+        self._store = store
+        self._model = model
+
+    @classmethod
+    async def open(cls, client: Client, bucket: str, model: type[Value]) -> "TypedBucket[Value]":
+        """The bucket ``bucket``; raises BucketMissingError when the topology lacks it."""
+        try:
+            return cls(await client.jetstream().key_value(bucket), model)
+        except nats.js.errors.NotFoundError as error:
+            msg = f"bucket {bucket!r} does not exist; run `agentops streams apply`"
+            raise BucketMissingError(msg) from error
+
+    def _read(self, key: str, raw: bytes | None) -> Value | None:
+        if not raw:
+            return None
+        try:
+            return self._model.model_validate_json(raw)
+        except ValidationError as error:
+            log.error("bucket.unreadable", key=key, model=self._model.__name__, problems=error.error_count())
+            return None
+
+    async def get(self, key: str) -> Entry[Value] | None:
+        """The present value, or None."""
+        try:
+            entry = await self._store.get(key)
+        except (nats.js.errors.KeyNotFoundError, nats.js.errors.KeyDeletedError):
+            return None
+        value = self._read(key, entry.value)
+        return None if value is None else Entry(key, value, entry.revision or 0)
+
+    async def put(self, key: str, value: Value) -> int:
+        """Writes whatever stood there before; returns the new revision."""
+        return await self._store.put(key, value.model_dump_json(exclude_none=True).encode())
+
+    async def update(self, key: str, value: Value, revision: int) -> int:
+        """Writes only if the value is still at ``revision`` (0: absent); raises ChangedMeanwhileError."""
+        data = value.model_dump_json(exclude_none=True).encode()
+        try:
+            return await (self._store.update(key, data, revision) if revision else self._store.create(key, data))
+        except nats.js.errors.KeyWrongLastSequenceError as error:
+            raise ChangedMeanwhileError(key) from error
+
+    async def delete(self, key: str) -> None:
+        """Removes a value; its history stays."""
+        await self._store.delete(key)
+
+    async def all(self) -> dict[str, Value]:
+        """Every present value by key."""
+        found: dict[str, Value] = {}
+        async for entry in self.watch(once=True):
+            if entry.value is not None:
+                found[entry.key] = entry.value
+        return found
+
+    async def history(self, key: str) -> list[Entry[Value]]:
+        """Every kept revision of ``key``, oldest first."""
+        try:
+            entries = await self._store.history(key)
+        except nats.js.errors.NoKeysError:
+            return []
+        return [Entry(key, self._read(key, entry.value), entry.revision or 0) for entry in entries]
+
+    async def watch(self, keys: str = ">", *, once: bool = False) -> AsyncIterator[Entry[Value]]:
+        """Present values, then every change, for ever; with ``once`` only the present values.
+
+        Survives reconnects: nats-py's watcher rides an ordered consumer; when it dies it is begun anew,
+        so a watcher may see a value again but never misses the latest.
+        """
+        while True:
+            try:
+                watcher = await self._store.watch(keys)
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                if once:
+                    raise
+                log.warning("bucket.watch_again", error=repr(error))
+                await asyncio.sleep(0.5)
+                continue
+            try:
+                async for entry in watcher:
+                    if entry is None:
+                        if once:
+                            return
+                        continue
+                    deleted = entry.operation in {"DEL", "PURGE"}
+                    yield Entry(entry.key, None if deleted else self._read(entry.key, entry.value), entry.revision or 0)
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                if once:
+                    raise
+                log.warning("bucket.watch_again", error=repr(error))
+                await asyncio.sleep(0.5)
+            finally:
+                try:
+                    await watcher.stop()
+                except (nats.errors.Error, OSError) as error:
+                    log.debug("bucket.watch_stop", error=repr(error))
+
+
+def agent_key(tenant: str, agent: str) -> str:
+    """``<tenant>.<agent_id>``."""
+    return f"{tenant}.{agent}"
