@@ -7,9 +7,7 @@ from pydantic import Field, JsonValue
 from schemas.model import Identifier, Instant, Lenient, Name, Text, Token, Wire
 from schemas.sections import FaultKind
 
-CommandName = Literal[
-    "start", "stop", "restart", "recover", "status", "inject_fault", "clear_faults", "set_healing"
-]
+CommandName = Literal["start", "stop", "restart", "recover", "status", "inject_fault", "clear_faults", "set_healing"]
 """``recover`` clears the agent's faults, restarts it and verifies; ``set_healing`` takes ``{"enabled": bool}``."""
 
 
@@ -41,9 +39,7 @@ class FaultParams(Wire):
 class CommandError(Lenient):
     """Why a command was not carried out."""
 
-    code: Literal[
-        "invalid", "unknown_agent", "expired", "failed", "refused", "timeout", "unknown_command"
-    ]
+    code: Literal["invalid", "unknown_agent", "expired", "failed", "refused", "timeout", "unknown_command"]
     message: Text
     details: dict[str, Any] = {}
 

@@ -63,9 +63,7 @@ def _utc(value: datetime) -> datetime:
         raise ValueError(msg) from error
 
 
-Usd = Annotated[
-    Decimal, AfterValidator(_nine_digits), PlainSerializer(_plain, return_type=str, when_used="json")
-]
+Usd = Annotated[Decimal, AfterValidator(_nine_digits), PlainSerializer(_plain, return_type=str, when_used="json")]
 """US dollars, exact, at most nine fractional digits; a decimal string in JSON."""
 
 UnitPrice = Annotated[Decimal, PlainSerializer(_plain, return_type=str, when_used="json")]
@@ -78,9 +76,7 @@ Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
 class Wire(BaseModel):
     """A frozen value that says exactly what it declares: unknown fields and coerced types are errors."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, ser_json_inf_nan="null", use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="null", use_attribute_docstrings=True)
 
 
 class Lenient(Wire):

@@ -86,7 +86,9 @@ def _other_version(raw: bytes, error: ValidationError) -> Event | Rejected:
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as broken:
-        return Rejected("malformed_json", (FieldError(loc="$", msg=str(broken), value=shown(raw[:200].decode("utf-8", "replace"))),))
+        return Rejected(
+            "malformed_json", (FieldError(loc="$", msg=str(broken), value=shown(raw[:200].decode("utf-8", "replace"))),)
+        )
     if not isinstance(value, dict):
         return _reject("not_an_object", "an event is a JSON object", value=value)
     version = value.get("event_version")

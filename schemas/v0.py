@@ -51,7 +51,9 @@ class ResourceUsageV0(_V0):
 
 
 class CostV0(_V0):
-    cost_usd: Annotated[float, Field(ge=0, lt=10**9, allow_inf_nan=False)] | Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,9})?$")]
+    cost_usd: (
+        Annotated[float, Field(ge=0, lt=10**9, allow_inf_nan=False)] | Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,9})?$")]
+    )
     currency: Literal["USD"] = "USD"
     price_book_version: Name | None = None
     reason: Text | None = None
@@ -141,7 +143,9 @@ def _usage(usage: dict[str, Any]) -> dict[str, Any]:
 def upcast(event: EventV0) -> dict[str, Any]:
     """The same event in the words of v1, as a JSON-like value still to be validated as v1."""
     old = event.model_dump(mode="json", exclude_none=True)
-    new = {key: old[key] for key in ("event_id", "occurred_at", "tenant", "run", "trace", "alert", "policy", "error") if key in old}
+    new: dict[str, Any] = {
+        key: old[key] for key in ("event_id", "occurred_at", "tenant", "run", "trace", "alert", "policy", "error") if key in old
+    }
     new["event_version"] = "v1"
     new["event_type"] = event_type = TYPE_OF_V0[old["event_type"]]
     attributes = dict(old.get("attributes", {}))

@@ -59,7 +59,9 @@ async def check(client: Client, replicas: int = 1) -> list[Drift]:
             drifts.append(Drift(bucket.bucket, "bucket", "does not exist"))
         else:
             if info.config.max_msgs_per_subject != bucket.history:
-                drifts.append(Drift(bucket.bucket, "bucket", f"history is {info.config.max_msgs_per_subject}, should be {bucket.history}"))
+                drifts.append(
+                    Drift(bucket.bucket, "bucket", f"history is {info.config.max_msgs_per_subject}, should be {bucket.history}")
+                )
     return drifts
 
 

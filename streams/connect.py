@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import nats
 import structlog
 from nats.aio.client import Client
 
@@ -19,7 +18,9 @@ class CannotConnectError(ConnectionError):
     """NATS did not answer, or refused us. Trying again helps only if the server was still starting."""
 
 
-async def connect(settings: NatsSettings, name: str, *, patience_s: float = 10.0, on_reconnect: Callable[[], Awaitable[None]] | None = None) -> Client:
+async def connect(
+    settings: NatsSettings, name: str, *, patience_s: float = 10.0, on_reconnect: Callable[[], Awaitable[None]] | None = None
+) -> Client:
     """A connection that reconnects for ever once made; raises CannotConnectError after ``patience_s`` without one.
 
     ``name`` is what operators see in NATS' own monitoring.

@@ -151,12 +151,18 @@ class CoveredWriter:
             raise FencedError(self._fenced(found))
 
     def _fenced(self, found: tuple[Coverage, int] | None) -> str:
-        by = f"{found[0].instance} has covered up to {found[0].last_sequence}" if found else "the record this instance wrote is gone"
+        by = (
+            f"{found[0].instance} has covered up to {found[0].last_sequence}"
+            if found
+            else "the record this instance wrote is gone"
+        )
         return f"{self.processor}/{self.partition}: {by}; this instance stood at {self.position.covered}"
 
     async def _pause(self, attempt: int, what: str, error: Exception) -> None:
         if attempt in {0, 3} or attempt % 20 == 0:
-            log.warning("covering.again", processor=self.processor, what=what, attempt=attempt, error=str(error) or type(error).__name__)
+            log.warning(
+                "covering.again", processor=self.processor, what=what, attempt=attempt, error=str(error) or type(error).__name__
+            )
         await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
 
     async def _send(self, outputs: Sequence[Outgoing], record: bytes) -> int:
@@ -179,4 +185,3 @@ class CoveredWriter:
         sequence = answer["seq"]
         assert isinstance(sequence, int)
         return sequence
-

@@ -5,7 +5,7 @@ import hashlib
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from nats.aio.client import Client
 
@@ -22,11 +22,17 @@ MAX_ORIGINAL: Final = 1_400_000
 """Encoded original bytes above this do not fit a message with their reason: they are omitted, their hash stays."""
 
 
+_OMITTED: Final[tuple["Encoding", str]] = ("omitted", "")
+
+
 class NotReplayableError(ValueError):
     """A dead letter's original is not kept, or its subject is unusable. Trying again does not help."""
 
 
-def encode(original: bytes) -> tuple[str, str]:
+Encoding = Literal["base64", "zlib+base64", "omitted"]
+
+
+def encode(original: bytes) -> tuple[Encoding, str]:
     """``(encoding, text)`` of the original bytes, compressed where they would not fit otherwise."""
     plain = base64.b64encode(original).decode()
     if len(plain) <= MAX_ORIGINAL:
@@ -51,7 +57,7 @@ def bury(
     keep: bool = True,
 ) -> Outgoing:  # fmt: skip
     """The message that parks ``raw``. ``keep=False`` keeps metadata and hash only."""
-    encoding, text = encode(raw) if keep else ("omitted", "")
+    encoding, text = encode(raw) if keep else _OMITTED
     letter = DeadLetter(
         letter_id=str(derived_id("dead", processor, stream, str(source.sequence), str(position))),
         processor=processor,
@@ -108,7 +114,7 @@ async def replay(client: Client, kept: Kept, headers: Mapping[str, str] | None =
     letter = kept.letter
     parts = letter.source_subject.split(".")
     subject = letter.source_subject
-    if not (len(parts) == 4 and parts[0] == "telemetry" and all(is_token(part) for part in parts[1:])):  # noqa: PLR2004
+    if not (len(parts) == 4 and parts[0] == "telemetry" and all(is_token(part) for part in parts[1:])):
         msg = f"letter {letter.letter_id}: its source subject {letter.source_subject!r} cannot be published to"
         raise NotReplayableError(msg)
     sent = dict(headers or {})

@@ -93,7 +93,11 @@ def _configuration(credentials: Credentials, directory: Path, *, sync_always: bo
         "max_payload": MAX_PAYLOAD,
         "max_pending": 128 * 1024 * 1024,
         "write_deadline": "10s",
-        "jetstream": {"store_dir": str(directory / "jetstream"), "max_memory_store": 256 * 1024**2, "max_file_store": 200 * 1024**3}
+        "jetstream": {
+            "store_dir": str(directory / "jetstream"),
+            "max_memory_store": 256 * 1024**2,
+            "max_file_store": 200 * 1024**3,
+        }
         | ({"sync_interval": "always"} if sync_always else {}),
         "accounts": {"AGENTOPS": {"jetstream": "enabled", "users": users}},
     }
@@ -132,7 +136,9 @@ class EmbeddedServer:
     def settings(self, user: str = "system") -> NatsSettings:
         """How ``user`` reaches this server."""
         assert self.credentials is not None, "start() first"
-        return NatsSettings(url=f"nats://127.0.0.1:{self.credentials.port}", user=user, password=SecretStr(self.credentials.passwords[user]))
+        return NatsSettings(
+            url=f"nats://127.0.0.1:{self.credentials.port}", user=user, password=SecretStr(self.credentials.passwords[user])
+        )
 
     @property
     def monitor_url(self) -> str:
@@ -145,7 +151,9 @@ class EmbeddedServer:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self.credentials = self._load()
-            _write_private(self.directory / "nats.conf", _configuration(self.credentials, self.directory, sync_always=self.sync_always))
+            _write_private(
+                self.directory / "nats.conf", _configuration(self.credentials, self.directory, sync_always=self.sync_always)
+            )
         except PermissionError as error:
             msg = f"cannot write to {error.filename}: choose another data directory with --data, or fix its permissions"
             raise ServerError(msg) from error

@@ -130,7 +130,7 @@ class TypedBucket(Generic[Value]):
                 await asyncio.sleep(0.5)
             finally:
                 try:
-                    await watcher.stop()
+                    await watcher.stop()  # type: ignore[no-untyped-call]
                 except (nats.errors.Error, OSError) as error:
                     log.debug("bucket.watch_stop", error=repr(error))
 

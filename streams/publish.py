@@ -23,7 +23,15 @@ class RefusedError(NotStoredError):
     """JetStream said no (full, or not allowed). Trying again helps once there is room."""
 
 
-async def publish(client: Client, subject: str, data: bytes, *, message_id: str | None = None, headers: Mapping[str, str] | None = None, timeout_s: float = 5.0) -> int:
+async def publish(
+    client: Client,
+    subject: str,
+    data: bytes,
+    *,
+    message_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = 5.0,
+) -> int:
     """Publishes and waits for the PubAck; returns the sequence. Raises RefusedError or NotStoredError."""
     sent = dict(headers or {})
     if message_id is not None:
@@ -44,7 +52,9 @@ async def publish_event(client: Client, event: Event, *, timeout_s: float = 5.0)
     return await publish(client, subject, data, message_id=str(event.event_id), headers={CONTENT_TYPE: JSON}, timeout_s=timeout_s)
 
 
-async def publish_until_stored(client: Client, subject: str, data: bytes, *, message_id: str, headers: Mapping[str, str] | None = None) -> int:
+async def publish_until_stored(
+    client: Client, subject: str, data: bytes, *, message_id: str, headers: Mapping[str, str] | None = None
+) -> int:
     """Publishes the same message again, with growing pauses, until it is stored; only cancelling ends it sooner."""
     pause = 0.1
     while True:

@@ -141,7 +141,9 @@ class OrderedReader:
                 arrived.append(message)
                 something.set()
 
-            self._subscription = await self._client.subscribe(self._client.new_inbox(), cb=put, pending_msgs_limit=-1, pending_bytes_limit=-1)
+            self._subscription = await self._client.subscribe(
+                self._client.new_inbox(), cb=put, pending_msgs_limit=-1, pending_bytes_limit=-1
+            )
 
     async def _consumer_config(self) -> ConsumerConfig:
         filters: dict[str, Any] = {"filter_subjects": list(self.source.filters)} if self.source.filters else {}

@@ -35,7 +35,10 @@ class NatsSettings(BaseSettings):
 
     def shown_url(self) -> str:
         """The address fit for logs and pages: without user and password."""
-        return ",".join(part.split("//", 1)[0] + "//" + part.split("@")[-1].split("//")[-1] if "@" in part else part for part in self.servers())
+        return ",".join(
+            part.split("//", 1)[0] + "//" + part.split("@")[-1].split("//")[-1] if "@" in part else part
+            for part in self.servers()
+        )
 
     def tls_context(self) -> ssl.SSLContext | None:
         """The TLS context these settings ask for, if any."""

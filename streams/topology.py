@@ -42,7 +42,9 @@ def _stream(name: str, listens: tuple[str, ...], max_bytes: int, description: st
 
 def streams(replicas: int = 1) -> tuple[StreamConfig, ...]:
     """The streams, in the order in which data flows. All refuse when full: nothing accepted is ever pushed out."""
-    telemetry = _stream(TELEMETRY, (subjects.ALL_TELEMETRY,), 8 * GIB, "What agents and sidecars say, until validate has covered it")
+    telemetry = _stream(
+        TELEMETRY, (subjects.ALL_TELEMETRY,), 8 * GIB, "What agents and sidecars say, until validate has covered it"
+    )
     telemetry.retention = RetentionPolicy.WORK_QUEUE
     events = _stream(
         EVENTS, (subjects.ALL_EVENTS, subjects.ALL_DEAD, subjects.COVERED_VALIDATE), 32 * GIB,
@@ -53,7 +55,9 @@ def streams(replicas: int = 1) -> tuple[StreamConfig, ...]:
     ledger.deny_delete = ledger.deny_purge = True
     alerts = _stream(ALERTS, (subjects.ALL_ALERTS,), 1 * GIB, "State changes of alerts")
     alerts.max_age = ALERTS_AGE.total_seconds()
-    commands = _stream(COMMANDS, (subjects.ALL_COMMANDS,), 256 * 1024**2, "Commands to the agent manager, until carried out or expired")
+    commands = _stream(
+        COMMANDS, (subjects.ALL_COMMANDS,), 256 * 1024**2, "Commands to the agent manager, until carried out or expired"
+    )
     commands.retention = RetentionPolicy.WORK_QUEUE
     commands.allow_msg_ttl = True
     audit = _stream(AUDIT, (subjects.ALL_AUDIT,), 8 * GIB, "Who did what to which agent, for ever")
@@ -83,6 +87,14 @@ def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
         (CHECKPOINTS, 1, "State of processors without output of their own, with the stream offset it belongs to"),
     )
     return tuple(
-        KeyValueConfig(bucket=bucket, history=history, description=about, storage=StorageType.FILE, replicas=replicas, max_value_size=1_000_000, direct=True)
+        KeyValueConfig(
+            bucket=bucket,
+            history=history,
+            description=about,
+            storage=StorageType.FILE,
+            replicas=replicas,
+            max_value_size=1_000_000,
+            direct=True,
+        )
         for bucket, history, about in rows
     )

@@ -1,0 +1,81 @@
+"""Every metric of every service, in one place."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+
+REGISTRY: Final = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+_LATENCY: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+
+EVENTS_RECEIVED: Final = Counter(
+    "agentops_events_received_total", "Events read by validate, before judgement.", ["processor"], registry=REGISTRY
+)
+EVENTS_VALID: Final = Counter("agentops_events_valid_total", "Events validated and stored.", ["kind"], registry=REGISTRY)
+EVENTS_DUPLICATE: Final = Counter("agentops_events_duplicate_total", "Events recognised as already stored.", registry=REGISTRY)
+DEAD_LETTERS: Final = Counter(
+    "agentops_dead_letters_total", "Events parked as dead letters.", ["processor", "reason"], registry=REGISTRY
+)
+BATCH_EVENTS: Final = Histogram(
+    "agentops_batch_events", "Events one fetch brought.", ["processor"], buckets=_SIZES, registry=REGISTRY
+)
+BATCH_SECONDS: Final = Histogram(
+    "agentops_batch_seconds", "Time from fetch to commit.", ["processor"], buckets=_LATENCY, registry=REGISTRY
+)
+LAG_MESSAGES: Final = Gauge("agentops_lag_messages", "Messages not yet read.", ["processor"], registry=REGISTRY)
+END_TO_END_SECONDS: Final = Histogram(
+    "agentops_end_to_end_seconds", "From arrival in JetStream to committed in the warehouse.", buckets=_LATENCY, registry=REGISTRY
+)
+READER_RESETS: Final = Counter(
+    "agentops_reader_resets_total",
+    "Times a stream had to be read again from a known position (redeliveries).",
+    ["processor"],
+    registry=REGISTRY,
+)
+FENCED: Final = Counter(
+    "agentops_fenced_total",
+    "Times this instance was refused because another had covered further.",
+    ["processor"],
+    registry=REGISTRY,
+)
+LEDGER_ENTRIES: Final = Counter("agentops_ledger_entries_total", "Ledger entries written.", ["reason"], registry=REGISTRY)
+LEDGER_USD: Final = Counter(
+    "agentops_ledger_usd_total", "US dollars billed, for graphs; the ledger itself is exact.", registry=REGISTRY
+)
+WAREHOUSE_ROWS: Final = Counter("agentops_warehouse_rows_total", "Rows committed.", ["table"], registry=REGISTRY)
+QUERY_SECONDS: Final = Histogram(
+    "agentops_query_seconds", "Time to answer a named query.", ["query"], buckets=_LATENCY, registry=REGISTRY
+)
+QUERY_ERRORS: Final = Counter("agentops_query_errors_total", "Named queries that failed.", ["query"], registry=REGISTRY)
+HEALTH_CHANGES: Final = Counter("agentops_health_changes_total", "Changes of an agent's health.", ["to"], registry=REGISTRY)
+AGENTS: Final = Gauge("agentops_agents", "Agents by health.", ["health"], registry=REGISTRY)
+ALERT_CHANGES: Final = Counter("agentops_alert_changes_total", "Changes of alert states.", ["rule", "state"], registry=REGISTRY)
+NOTIFICATIONS: Final = Counter(
+    "agentops_notifications_total", "Notifications by channel and outcome.", ["channel", "outcome"], registry=REGISTRY
+)
+COMMANDS: Final = Counter("agentops_commands_total", "Commands carried out.", ["command", "status"], registry=REGISTRY)
+COMMAND_SECONDS: Final = Histogram(
+    "agentops_command_seconds", "Time to carry a command out.", ["command"], buckets=_LATENCY, registry=REGISTRY
+)
+RESTARTS: Final = Counter("agentops_restarts_total", "Restarts of agents.", ["agent_id", "cause"], registry=REGISTRY)
+DETECT_SECONDS: Final = Histogram(
+    "agentops_detect_seconds", "From trouble to its detection.", buckets=_LATENCY, registry=REGISTRY
+)
+RECOVER_SECONDS: Final = Histogram(
+    "agentops_recover_seconds", "From trouble to healthy again.", buckets=_LATENCY, registry=REGISTRY
+)
+PROXY_REQUESTS: Final = Counter(
+    "agentops_proxy_requests_total", "Requests through the sidecar's proxy.", ["outcome"], registry=REGISTRY
+)
+PROXY_SECONDS: Final = Histogram("agentops_proxy_seconds", "Latency of those requests.", buckets=_LATENCY, registry=REGISTRY)
+SPOOL_BYTES: Final = Gauge("agentops_spool_bytes", "Bytes waiting on disk for NATS.", registry=REGISTRY)
+SPOOL_DROPPED: Final = Counter(
+    "agentops_spool_dropped_total", "Events refused because the spool was full.", ["kind"], registry=REGISTRY
+)
+DOOR_EVENTS: Final = Counter("agentops_door_events_total", "Events offered at the local door.", ["outcome"], registry=REGISTRY)
+PROBE_FAILURES: Final = Counter("agentops_probe_failures_total", "Failed health probes.", ["probe"], registry=REGISTRY)
+SESSIONS: Final = Gauge("agentops_dashboard_sessions", "Open browser tabs.", registry=REGISTRY)
+LOOP_ERRORS: Final = Counter("agentops_loop_errors_total", "Errors caught at the edge of a loop.", ["loop"], registry=REGISTRY)
