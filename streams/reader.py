@@ -7,6 +7,7 @@ starts again right after the last position handed out, so what is read is always
 """
 
 import asyncio
+import contextlib
 import json
 from collections import deque
 from collections.abc import Sequence
@@ -158,10 +159,8 @@ class OrderedReader:
                 **filters,
             )
         # A fresh consumer of a work queue begins with the oldest message nobody has acknowledged: in order again.
-        try:
+        with contextlib.suppress(nats.js.errors.NotFoundError):
             await self._js.delete_consumer(self.source.stream, self.source.consumer)
-        except nats.js.errors.NotFoundError:
-            pass
         return ConsumerConfig(
             durable_name=self.source.consumer,
             deliver_policy=DeliverPolicy.ALL,
