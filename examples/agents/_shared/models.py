@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import aiohttp
 
@@ -54,7 +54,9 @@ class ModelClient:
                 message = f"no connection to the model server ({type(error).__name__})"
                 raise ModelError("connection_error", message, retryable=True) from error
             except (ValueError, LookupError, TypeError) as error:
-                raise ModelError("invalid_response", "the model server's answer is not a chat completion", retryable=False) from error
+                raise ModelError(
+                    "invalid_response", "the model server's answer is not a chat completion", retryable=False
+                ) from error
             if call.usage is None:
                 call.usage = _estimate(messages, answer)
             return answer
@@ -69,7 +71,9 @@ async def _refusal(response: aiohttp.ClientResponse) -> ModelError:
         kind = code = None
     status = response.status
     message = f"the model server answered HTTP {status}" + (f" ({code})" if code else "")
-    return ModelError(kind or "http_error", message, code=code or str(status), retryable=status in {408, 409, 429} or status >= 500)
+    return ModelError(
+        kind or "http_error", message, code=code or str(status), retryable=status in {408, 409, 429} or status >= 500
+    )
 
 
 def _word(value: Any) -> str | None:
@@ -91,17 +95,25 @@ def _usage(reported: Any) -> dict[str, Any] | None:
     if not isinstance(reported, dict):
         return None
     of_input, of_output = reported.get("prompt_tokens_details") or {}, reported.get("completion_tokens_details") or {}
-    usage = {
-        "input_tokens": reported.get("prompt_tokens"),
-        "output_tokens": reported.get("completion_tokens"),
-        "cache_read_tokens": of_input.get("cached_tokens") or 0,
-        "reasoning_tokens": of_output.get("reasoning_tokens") or 0,
+    sent, made = reported.get("prompt_tokens"), reported.get("completion_tokens")
+    cached, reasoned = of_input.get("cached_tokens") or 0, of_output.get("reasoning_tokens") or 0
+    if (
+        not (_is_count(sent) and _is_count(made) and _is_count(cached) and _is_count(reasoned))
+        or cached > sent
+        or reasoned > made
+    ):
+        return None
+    return {
+        "input_tokens": sent,
+        "output_tokens": made,
+        "cache_read_tokens": cached,
+        "reasoning_tokens": reasoned,
+        "total_tokens": sent + made,
     }
-    if not all(isinstance(count, int) and count >= 0 for count in usage.values()):
-        return None
-    if usage["cache_read_tokens"] > usage["input_tokens"] or usage["reasoning_tokens"] > usage["output_tokens"]:
-        return None
-    return usage | {"total_tokens": usage["input_tokens"] + usage["output_tokens"]}
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _estimate(messages: Sequence[Message], answer: str) -> dict[str, Any]:

@@ -79,7 +79,9 @@ class Step:
             yield call
         except BaseException as error:
             section["latency_ms"] = _since_ms(began)
-            self.run.emit("tool_call.failed", span_id, self.span_id, tool_call=section, error=describe(error), attributes=call.attributes)
+            self.run.emit(
+                "tool_call.failed", span_id, self.span_id, tool_call=section, error=describe(error), attributes=call.attributes
+            )
             raise
         section["latency_ms"] = _since_ms(began)
         self.run.emit("tool_call.completed", span_id, self.span_id, tool_call=section, attributes=call.attributes)
@@ -87,7 +89,10 @@ class Step:
     @contextmanager
     def model_call(self, provider: str, model: str) -> Iterator[ModelCall]:
         """A call of ``model``: ``model_call.completed`` with its usage, ``model_call.failed`` when it raises."""
-        call, began = ModelCall(uuid7().hex, new_span_id(), {"provider": provider, "model": model, "operation": "chat"}), time.perf_counter()
+        call, began = (
+            ModelCall(uuid7().hex, new_span_id(), {"provider": provider, "model": model, "operation": "chat"}),
+            time.perf_counter(),
+        )
         call.section |= {"model_call_id": call.model_call_id, "step_id": self.step_id}
         usage = {}
         try:
@@ -96,7 +101,9 @@ class Step:
             call.section["latency_ms"] = _since_ms(began)
             if call.usage is not None:
                 usage = {"resource_usage": call.usage}
-            self.run.emit("model_call.failed", call.span_id, self.span_id, model_call=call.section, error=describe(error), **usage)
+            self.run.emit(
+                "model_call.failed", call.span_id, self.span_id, model_call=call.section, error=describe(error), **usage
+            )
             raise
         call.section["latency_ms"] = _since_ms(began)
         self.run.emit("model_call.completed", call.span_id, self.span_id, model_call=call.section, resource_usage=call.usage)
@@ -127,9 +134,15 @@ class Run:
         section |= {"status": "completed", "latency_ms": _since_ms(began)}
         self.emit("step.completed", step.span_id, self.span_id, step=section)
 
-    def emit(self, event_type: str, span_id: str, parent_span_id: str | None, *, run: dict[str, Any] | None = None, **sections: Any) -> None:
+    def emit(
+        self, event_type: str, span_id: str, parent_span_id: str | None, *, run: dict[str, Any] | None = None, **sections: Any
+    ) -> None:
         """Queues one event of this run."""
-        tenant = {"tenant_id": self.settings.tenant_id, "workspace_id": self.settings.workspace_id, "project_id": self.settings.project_id}
+        tenant = {
+            "tenant_id": self.settings.tenant_id,
+            "workspace_id": self.settings.workspace_id,
+            "project_id": self.settings.project_id,
+        }
         trace = {"trace_id": self.trace_id, "span_id": span_id, "parent_span_id": parent_span_id}
         event = {
             "event_version": "v1",

@@ -1,0 +1,46 @@
+# Two commands are all a new machine needs: `make run` and `make test`.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+BIN := .venv/bin
+DATA ?= data
+
+.PHONY: help install run test check bench bench-short fmt schemas docs clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install:
+	@$(PYTHON) infra/install.py
+
+run: install ## start everything, with the embedded NATS and the demo agents
+	@$(BIN)/agentops up --demo --data $(DATA)
+
+test: install ## run the tests
+	@$(BIN)/python -m pytest
+
+check: install ## what CI checks besides the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.export --check
+	$(BIN)/python -m infra.reference --check
+
+bench: install ## measure speed, latency and size; figures go to benchmarks/results/latest.json
+	@$(BIN)/python -m benchmarks
+
+bench-short: install ## the same in under two minutes
+	@$(BIN)/python -m benchmarks --short
+
+fmt: install ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schemas: install ## write schemas/json/ anew
+	$(BIN)/python -m schemas.export
+
+docs: install ## write the generated reference anew
+	$(BIN)/python -m infra.reference
+
+clean: ## remove what was installed and built; data stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

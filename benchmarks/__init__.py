@@ -1,0 +1,1 @@
+"""Reproducible load: one fixed, seeded workload against the real processes, figures in a table and in a file."""

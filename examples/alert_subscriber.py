@@ -1,0 +1,22 @@
+"""Prints every change of an alert with nothing but a NATS client."""
+
+import asyncio
+import json
+import os
+
+import nats
+
+
+async def main() -> None:
+    url = os.environ.get("NATS_URL", "nats://127.0.0.1:4222")
+    client = await nats.connect(url, user=os.environ.get("NATS_USER"), password=os.environ.get("NATS_PASSWORD"))
+    subscription = await client.subscribe("alerts.>")
+    await client.flush()
+    print(f"listening to alerts.> on {client.connected_url.hostname if client.connected_url else url}", flush=True)
+    async for message in subscription.messages:
+        alert = json.loads(message.data)
+        print(alert["state"], alert["severity"], alert["rule"], alert.get("agent_id") or "-", alert["summary"], flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,1 @@
+"""A local stand-in for a model API: OpenAI's chat completions protocol, extractive answers, honest token counts."""

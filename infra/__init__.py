@@ -1,0 +1,1 @@
+"""Installing, packaging and deploying: what surrounds the code, not the code."""
