@@ -28,6 +28,7 @@ class ModelClient:
         self._url = f"{settings.model_url}/chat/completions"
         self._headers = {"Authorization": f"Bearer {settings.model_key}"} if settings.model_key else {}
         self._model = settings.model
+        self._provider = settings.provider
         self._session = session
 
     async def complete(self, step: Step, messages: Sequence[Message], *, max_tokens: int, stream: bool = False) -> str:
@@ -35,7 +36,7 @@ class ModelClient:
         body: dict[str, Any] = {"model": self._model, "messages": list(messages), "max_tokens": max_tokens}
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        with step.model_call("openai", self._model) as call:
+        with step.model_call(self._provider, self._model) as call:
             headers = {**self._headers, "traceparent": f"00-{step.run.trace_id}-{call.span_id}-01"}
             began = time.perf_counter()
             try:
