@@ -68,14 +68,38 @@ def _sections(event_type: str, chance: random.Random) -> dict[str, Any]:
             "model_call_id": f"call-{hex_id(16)}", "provider": provider, "model": model, "step_id": f"step-{hex_id(8)}",
             "response_id": f"resp_{hex_id(24)}", "operation": "chat", "latency_ms": latency, "finish_reason": "stop", "streamed": True,
         }  # fmt: skip
-        made["resource_usage"] = {"input_tokens": sent, "output_tokens": answered, "cache_read_tokens": cached, "total_tokens": sent + answered}
+        made["resource_usage"] = {
+            "input_tokens": sent,
+            "output_tokens": answered,
+            "cache_read_tokens": cached,
+            "total_tokens": sent + answered,
+        }
     elif event_type == "step.completed":
-        made["step"] = {"step_id": f"step-{hex_id(8)}", "step_type": chance.choice(("plan", "retrieve", "act", "review")), "status": "completed", "latency_ms": latency}
+        made["step"] = {
+            "step_id": f"step-{hex_id(8)}",
+            "step_type": chance.choice(("plan", "retrieve", "act", "review")),
+            "status": "completed",
+            "latency_ms": latency,
+        }
     elif event_type == "tool_call.completed":
-        made["tool_call"] = {"tool_call_id": f"tool-{hex_id(8)}", "name": chance.choice(("search", "fetch", "sql", "python")), "latency_ms": latency}
+        made["tool_call"] = {
+            "tool_call_id": f"tool-{hex_id(8)}",
+            "name": chance.choice(("search", "fetch", "sql", "python")),
+            "latency_ms": latency,
+        }
     elif event_type == "agent.heartbeat":
-        made["health"] = {"status": "HEALTHY", "interval_s": 5.0, "checks": [{"name": "http", "kind": "http", "ok": True, "latency_ms": 1.5}]}
-        made["metrics"] = {"latency_ms": latency, "error_rate": 0.0, "requests": 12, "cpu_percent": 3.5, "memory_rss_bytes": 52_428_800}
+        made["health"] = {
+            "status": "HEALTHY",
+            "interval_s": 5.0,
+            "checks": [{"name": "http", "kind": "http", "ok": True, "latency_ms": 1.5}],
+        }
+        made["metrics"] = {
+            "latency_ms": latency,
+            "error_rate": 0.0,
+            "requests": 12,
+            "cpu_percent": 3.5,
+            "memory_rss_bytes": 52_428_800,
+        }
     return made
 
 
@@ -107,7 +131,12 @@ def billable(events: list[Made]) -> int:
 def singles(events: list[Made]) -> list[Message]:
     """One event a message."""
     return [
-        Message(f"telemetry.{event.tenant}.{event.agent}.{KIND_OF[event.event_type]}", event.data, {CONTENT_TYPE: JSON, MESSAGE_ID: event.event_id}, 1)
+        Message(
+            f"telemetry.{event.tenant}.{event.agent}.{KIND_OF[event.event_type]}",
+            event.data,
+            {CONTENT_TYPE: JSON, MESSAGE_ID: event.event_id},
+            1,
+        )
         for event in events
     ]
 
@@ -121,7 +150,14 @@ def batches(events: list[Made], size: int = 500) -> list[Message]:
         group = held.pop(tenant, [])
         if group:
             data = b"\n".join(event.data for event in group)
-            made.append(Message(f"telemetry.{tenant}.gateway.batch", data, {CONTENT_TYPE: NDJSON, MESSAGE_ID: f"batch-{group[0].event_id}"}, len(group)))
+            made.append(
+                Message(
+                    f"telemetry.{tenant}.gateway.batch",
+                    data,
+                    {CONTENT_TYPE: NDJSON, MESSAGE_ID: f"batch-{group[0].event_id}"},
+                    len(group),
+                )
+            )
 
     for event in events:
         group = held.setdefault(event.tenant, [])
