@@ -1,0 +1,18 @@
+"""The browser of the tests: Debian's Chromium, cut off from everything but this machine."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+CHROMIUM: Final = "/usr/bin/chromium"
+LAUNCH: Final = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+needs_chromium: Final = pytest.mark.skipif(
+    not Path(CHROMIUM).exists() and os.environ.get("CI") != "true", reason=f"no browser at {CHROMIUM}: apt-get install chromium"
+)
+"""Skips with its reason where there is no browser; in CI a missing browser is a failure."""
