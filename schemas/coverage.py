@@ -23,5 +23,7 @@ class Coverage(Lenient):
     valid: Count
     dead: Count
     duplicates: Count
+    skipped: Count = 0
+    """Events read that were none of this processor's business, not part of ``received``: calls without usage, for cost."""
     valid_by_kind: dict[str, int] = {}
     at: Instant

@@ -21,8 +21,8 @@ class FieldError(Wire):
 
 
 def json_path(loc: tuple[int | str, ...]) -> str:
-    """``("a", 0, "b")`` as ``$.a[0].b``."""
-    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    """``("a", 0, "b")`` as ``$.a[0].b``; a part longer than any field's name is cut short."""
+    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part[:_SHOWN]}" for part in loc)
 
 
 def shown(value: Any, name: str = "") -> str | None:

@@ -116,7 +116,7 @@ class Event(Wire):
     evaluation: sections.Evaluation | None = None
     fault: sections.Fault | None = None
     log: sections.Log | None = None
-    attributes: Annotated[dict[str, JsonValue], Field(max_length=MAX_ATTRIBUTES)] = {}
+    attributes: Annotated[dict[str, JsonValue], Field(max_length=MAX_ATTRIBUTES, default_factory=dict)]
 
     @property
     def kind(self) -> Kind:

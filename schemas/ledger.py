@@ -15,6 +15,7 @@ class UnitPrices(Lenient):
     output: UnitPrice | None = None
     cache_read: UnitPrice | None = None
     cache_write: UnitPrice | None = None
+    reasoning: UnitPrice | None = None
     requests_k: UnitPrice | None = None
     """Per thousand requests."""
 
@@ -40,6 +41,8 @@ class LedgerEntry(Lenient):
     provider: Name
     model: Name
     """As the event named it."""
+    service_tier: Name | None = None
+    """As the event named it; some models cost more or less by it."""
     priced_as: Name | None = None
     """``provider/model`` of the price book that matched."""
     occurred_at: Instant

@@ -1,6 +1,7 @@
 """From bytes to an event: any accepted version in, the current version or a rejection out."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 import orjson
@@ -55,16 +56,35 @@ def _identified(rejected: Rejected, raw: bytes | None) -> Rejected:
     )
 
 
-def _has_nul(value: Any, depth: int = 0) -> bool:
+def _flaw(value: Any, path: str = "$.attributes", depth: int = 0) -> tuple[str, FieldError] | None:
+    """The first thing in an open map that JSON's readers behind us could not hold, with the reason for rejecting it."""
     if depth > MAX_DEPTH:
-        return True
+        return "contract_violation", FieldError(loc=path[:500], msg=f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, str):
-        return "\x00" in value
+        return ("nul_byte", FieldError(loc=path[:500], msg="must not contain NUL characters")) if "\x00" in value else None
     if isinstance(value, dict):
-        return any("\x00" in key or _has_nul(item, depth + 1) for key, item in value.items())
-    if isinstance(value, list):
-        return any(_has_nul(item, depth + 1) for item in value)
-    return False
+        for key, item in value.items():
+            if "\x00" in key:
+                return "nul_byte", FieldError(loc=path[:500], msg="a name must not contain NUL characters")
+            if not isinstance(item, bool) and (found := _flaw(item, f"{path}.{key[:120]}", depth + 1)) is not None:
+                return found
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            if (found := _flaw(item, f"{path}[{number}]", depth + 1)) is not None:
+                return found
+    elif isinstance(value, float):
+        if not isfinite(value):
+            return "contract_violation", FieldError(loc=path[:500], msg="must be a finite number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return "contract_violation", FieldError(loc=path[:500], msg="must be an integer of at most 64 bits")
+    return None
+
+
+def _sound(event: Event, raw: bytes) -> Event | Rejected:
+    """``event``, unless its attributes hold what cannot be stored."""
+    if event.attributes and (found := _flaw(event.attributes)) is not None:
+        return _identified(Rejected(found[0], (found[1],)), raw)
+    return event
 
 
 def read_event(raw: bytes) -> Event | Rejected:
@@ -77,9 +97,7 @@ def read_event(raw: bytes) -> Event | Rejected:
         event = Event.model_validate_json(raw)
     except ValidationError as error:
         return _other_version(raw, error)
-    if event.attributes and b"\\u0000" in raw and _has_nul(event.attributes):
-        return _reject("nul_byte", "attributes must not contain NUL characters", raw)
-    return event
+    return _sound(event, raw)
 
 
 def _other_version(raw: bytes, error: ValidationError) -> Event | Rejected:
@@ -107,6 +125,4 @@ def _read_v0(raw: bytes) -> Event | Rejected:
         event = Event.model_validate_json(new)
     except ValidationError as error:
         return _identified(Rejected("contract_violation", field_errors(error)), raw)
-    if _has_nul(event.attributes):
-        return _reject("nul_byte", "attributes must not contain NUL characters", raw)
-    return event
+    return _sound(event, raw)

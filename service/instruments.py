@@ -19,6 +19,15 @@ EVENTS_DUPLICATE: Final = Counter("agentops_events_duplicate_total", "Events rec
 DEAD_LETTERS: Final = Counter(
     "agentops_dead_letters_total", "Events parked as dead letters.", ["processor", "reason"], registry=REGISTRY
 )
+DEAD_ORIGINALS_OMITTED: Final = Counter(
+    "agentops_dead_originals_omitted_total",
+    "Dead letters that keep only the hash of their original, because their tenant's quota was used up.",
+    ["processor"],
+    registry=REGISTRY,
+)
+EVENTS_FLAGGED: Final = Counter(
+    "agentops_events_flagged_total", "Accepted events whose own time is odd.", ["flag"], registry=REGISTRY
+)
 BATCH_EVENTS: Final = Histogram(
     "agentops_batch_events", "Events one fetch brought.", ["processor"], buckets=_SIZES, registry=REGISTRY
 )
@@ -78,4 +87,7 @@ SPOOL_DROPPED: Final = Counter(
 DOOR_EVENTS: Final = Counter("agentops_door_events_total", "Events offered at the local door.", ["outcome"], registry=REGISTRY)
 PROBE_FAILURES: Final = Counter("agentops_probe_failures_total", "Failed health probes.", ["probe"], registry=REGISTRY)
 SESSIONS: Final = Gauge("agentops_dashboard_sessions", "Open browser tabs.", registry=REGISTRY)
+DOCUMENTS: Final = Gauge(
+    "agentops_dashboard_documents", "Tabs' documents held in memory, closed ones included.", registry=REGISTRY
+)
 LOOP_ERRORS: Final = Counter("agentops_loop_errors_total", "Errors caught at the edge of a loop.", ["loop"], registry=REGISTRY)

@@ -48,3 +48,5 @@ def configure(service: str, *, level: str | None = None) -> None:
     logging.basicConfig(
         level=max(number, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s", force=True
     )
+    # FastStream tells of every message at INFO, on a handler of its own.
+    logging.getLogger("faststream").setLevel(max(number, logging.WARNING))

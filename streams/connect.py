@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 from nats.aio.client import Client
@@ -12,6 +13,28 @@ log = structlog.get_logger(__name__)
 
 RECONNECT_BUFFER_BYTES = 8 * 1024 * 1024
 """Publishes made while away wait in at most this much memory, then are refused."""
+
+
+class TolerantClient(Client):
+    """A client whose read loop outlives what it cannot decode.
+
+    nats-py ends its read loop, in silence and while still seeming connected, at a subject that is not UTF-8 and at
+    headers too short to be headers. Anyone who may publish could stop every reader of a stream that way, for ever.
+    """
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            found: dict[str, str] | None = await super()._process_headers(headers)
+        except (UnicodeDecodeError, IndexError):
+            return {}
+        return found
+
+    def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None) -> Any:
+        try:
+            return super()._build_message(sid, subject, reply, data, headers)
+        except UnicodeDecodeError:
+            readable = [text.decode("utf-8", "replace").encode() for text in (subject, reply)]
+            return super()._build_message(sid, readable[0], readable[1], data, headers)
 
 
 class CannotConnectError(ConnectionError):
@@ -25,7 +48,7 @@ async def connect(
 
     ``name`` is what operators see in NATS' own monitoring.
     """
-    client = Client()
+    client = TolerantClient()
 
     async def disconnected() -> None:
         if not client.is_closed:

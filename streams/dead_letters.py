@@ -51,6 +51,11 @@ def original(letter: DeadLetter) -> bytes:
     raise NotReplayableError(msg)
 
 
+def _fit(text: str, most: int) -> str:
+    """Foreign text as a letter's field may hold it: short, without NUL."""
+    return text.replace("\x00", "\ufffd")[:most]
+
+
 def bury(
     source: Received, stream: str, raw: bytes, *, processor: str, reason: str, errors: tuple[FieldError, ...] = (),
     tenant: str, kind: str, position: int = 0, events: int = 1, event_id: str | None = None, event_type: str | None = None,
@@ -64,11 +69,11 @@ def bury(
         reason=reason,
         errors=errors,
         events=events,
-        tenant_id=tenant[:128],
-        kind=kind[:128],
-        event_id=event_id,
-        event_type=event_type,
-        source_subject=source.subject[:1024],
+        tenant_id=_fit(tenant, 128),
+        kind=_fit(kind, 128),
+        event_id=_fit(event_id, 128) if event_id else None,
+        event_type=_fit(event_type, 128) if event_type else None,
+        source_subject=_fit(source.subject, 1024),
         source_stream=stream,
         source_sequence=source.sequence,
         position=position,
@@ -77,7 +82,7 @@ def bury(
         original=text,
         original_bytes=len(raw),
         original_sha256=hashlib.sha256(raw).hexdigest(),
-        content_type=source.headers.get(CONTENT_TYPE),
+        content_type=_fit(source.headers.get(CONTENT_TYPE, ""), 256) or None,
     )
     headers = {CONTENT_TYPE: JSON, EVENT_COUNT: str(events)}
     return Outgoing(subjects.dead(tenant, kind), letter.model_dump_json(exclude_none=True).encode(), headers)

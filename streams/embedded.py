@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
+from service.signals import die_with_parent
 from streams.settings import NatsSettings
 
 MAX_PAYLOAD: Final = 2 * 1024 * 1024
@@ -120,12 +121,18 @@ class EmbeddedServer:
     """None: the port of last time, else any free one."""
     sync_always: bool = False
     """Flush every write: acknowledged means safe from power loss, at a price."""
+    dies_with_parent: bool = False
+    """On Linux: the server stops when the process that started it is killed, so that none is left behind."""
     process: asyncio.subprocess.Process | None = None
     credentials: Credentials | None = None
 
     def _load(self) -> Credentials:
         path = self.directory / "credentials.json"
-        kept = Credentials.model_validate_json(path.read_text()) if path.exists() else None
+        try:
+            kept = Credentials.model_validate_json(path.read_bytes()) if path.exists() else None
+        except ValidationError as error:
+            msg = f"{path} is damaged: delete it to have new passwords made (data is kept), or choose another data directory with --data"
+            raise ServerError(msg) from error
         port = self.port or (kept.port if kept and port_is_free(kept.port) else free_port())
         monitor = kept.monitor_port if kept and port_is_free(kept.monitor_port) else free_port()
         passwords = kept.passwords if kept else {user: secrets.token_urlsafe(24) for user in ROLES}
@@ -167,8 +174,9 @@ class EmbeddedServer:
         with log_path.open("ab") as output:
             # Its own session: a Ctrl-C in the terminal reaches us alone, and we stop it last.
             self.process = await asyncio.create_subprocess_exec(
-                binary(), "-c", str(self.directory / "nats.conf"), stdout=output, stderr=output, start_new_session=True
-            )
+                binary(), "-c", str(self.directory / "nats.conf"), stdout=output, stderr=output, start_new_session=True,
+                preexec_fn=die_with_parent if self.dies_with_parent else None,
+            )  # fmt: skip
         (self.directory / "nats-server.pid").write_text(str(self.process.pid))
         await self._healthy(patience_s, log_path)
 

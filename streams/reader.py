@@ -12,6 +12,7 @@ import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import nats.errors
@@ -110,6 +111,11 @@ class OrderedReader:
         log.info("reader.reset", stream=self.source.stream, after=self.position, reason=reason)
         await self.close()
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything the server knew of when it last told has been handed out; False while not connected to it."""
+        return self._subscription is not None and self.pending == 0 and not self._buffer and not self._arrived
+
     async def close(self) -> None:
         """Gives the buffer up and stops delivery."""
         subscription, self._subscription = self._subscription, None
@@ -136,6 +142,7 @@ class OrderedReader:
         async with asyncio.timeout(5):
             info = await self._js.add_consumer(self.source.stream, config)
             self._consumer = info.name
+            self.pending = info.num_pending or 0
             arrived, something = self._arrived, self._something
 
             async def put(message: Msg) -> None:
@@ -223,8 +230,11 @@ class OrderedReader:
             await self.reset(f"delivery {got.delivery} instead of {self._expected}")
             return False
         self._expected += 1
-        if got.sequence > self.position:
+        if got.sequence > (self._buffer[-1].sequence if self._buffer else self.position):
             self._buffer.append(got)
+        elif got.sequence > self.position:
+            # Delivered again because its acknowledgement took too long: the first copy is still in the buffer.
+            pass
         elif self.source.consumer is not None:
             # Covered before, its acknowledgement was lost.
             await self.acknowledge((got,))
@@ -248,3 +258,18 @@ class OrderedReader:
             return True
         await self.reset(f"{status} {description}")
         return False
+
+
+async def position_at(client: Client, stream: str, moment: datetime) -> int:
+    """The position from which a reader sees what ``stream`` stored at ``moment`` and later, and nothing before."""
+    config = ConsumerConfig(
+        deliver_policy=DeliverPolicy.BY_START_TIME,
+        opt_start_time=moment,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=5.0,
+        mem_storage=True,
+        num_replicas=1,
+    )
+    info = await client.jetstream().add_consumer(stream, config)
+    await client.jsm().delete_consumer(stream, info.name)
+    return info.delivered.stream_seq if info.delivered else 0

@@ -52,6 +52,11 @@ def events_of(kind: str) -> str:
     return f"events.*.{token(kind)}"
 
 
+def events_matching(tenant: str | None, kind: str | None) -> str:
+    """``events.<tenant>.<kind>`` with ``*`` for what is None: a filter, not a subject to publish to."""
+    return f"events.{token(tenant) if tenant else '*'}.{token(kind) if kind else '*'}"
+
+
 def dead(tenant: str, kind: str) -> str:
     """``dead.<tenant>.<kind>``; what may not stand in a subject becomes ``unknown``."""
     return f"dead.{tenant if is_token(tenant) else UNKNOWN}.{kind if is_token(kind) else UNKNOWN}"
@@ -70,6 +75,11 @@ def ledger(tenant: str) -> str:
 def alerts(tenant: str, severity: str, rule: str) -> str:
     """``alerts.<tenant>.<severity>.<rule>``."""
     return f"alerts.{token(tenant)}.{token(severity)}.{token(rule)}"
+
+
+def alerts_matching(tenant: str | None, severity: str | None) -> str:
+    """``alerts.<tenant>.<severity>.*`` with ``*`` for what is None: a filter."""
+    return f"alerts.{token(tenant) if tenant else '*'}.{token(severity) if severity else '*'}.*"
 
 
 def command(tenant: str, user: str, agent: str) -> str:

@@ -1,0 +1,303 @@
+"""The manager service: composed, run, stopped."""
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+import nats.errors
+import nats.js.errors
+import structlog
+from faststream.nats import NatsBroker
+from nats.aio.client import Client
+from pydantic import BaseModel
+
+from agent_manager.alone import AlreadyRunningError, alone
+from agent_manager.commands import subscribers
+from agent_manager.commands.actions import carry_out
+from agent_manager.commands.bridge import Bridge
+from agent_manager.commands.desk import Desk
+from agent_manager.discovery.folders import Folders
+from agent_manager.discovery.lookout import Lookout
+from agent_manager.drivers.command_line import CommandLine, sidecar
+from agent_manager.drivers.driver import Instance
+from agent_manager.drivers.local import LocalDriver
+from agent_manager.healing.calm import Calm
+from agent_manager.healing.hearing import Hearing
+from agent_manager.journal import Journal, JournalError
+from agent_manager.lifecycle.agent import Timings, World
+from agent_manager.lifecycle.book import Book
+from agent_manager.lifecycle.fleet import Fleet
+from agent_manager.outbox import Outbox
+from agent_manager.registry.register import Register
+from agent_manager.settings import ManagerSettings
+from schemas.state import AgentRecord, AgentState, FaultSet, Observation
+from service import logs
+from service.door import HealthDoor
+from service.instruments import LOOP_ERRORS
+from service.signals import stop_event
+from streams import topology
+from streams.broker import broker
+from streams.connect import CannotConnectError, connect
+from streams.kv import BucketMissingError, TypedBucket
+from streams.settings import NatsSettings
+
+log = structlog.get_logger(__name__)
+
+Value = TypeVar("Value", bound=BaseModel)
+
+_PATIENCE_S = 5.0
+_DOOR_S = 0.5
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Manager:
+    """The running service. ``line`` builds the command line of the process that leads an agent's group."""
+
+    def __init__(self, settings: ManagerSettings, nats: NatsSettings, *, line: CommandLine = sidecar) -> None:
+        self._settings = settings
+        self._nats = nats
+        self._line = line
+        self._waiting_for: dict[str, str] = {"nats": "not connected yet"}
+        self._calm = Calm(timedelta(seconds=settings.grace_s), _now)
+        self._reconnected = asyncio.Event()
+        self._fleet: Fleet | None = None
+
+    def waiting_for(self) -> dict[str, str]:
+        """What keeps it from its work, by part; empty when ready."""
+        if self._waiting_for:
+            return dict(self._waiting_for)
+        if self._calm.client is None or not self._calm.client.is_connected:
+            return {"nats": "disconnected"}
+        return {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until ``stop``; agents run on unless the settings say otherwise."""
+        settings = self._settings
+        data = settings.data.resolve()
+        async with AsyncExitStack() as stack:
+            stack.enter_context(alone(data))
+            journal = Journal.open(data / "manager" / "journal.sqlite")
+            stack.callback(journal.close)
+            door = HealthDoor("agent_manager", self.waiting_for, settings.health_host, settings.health_port)
+            port = await door.start()
+            stack.push_async_callback(door.stop)
+            log.info(
+                "manager.started",
+                health_url=f"http://{settings.health_host}:{port}",
+                data=str(data),
+                agents=[str(folder) for folder in settings.directories()],
+            )
+            client = await self._unless(stop, self._connected())
+            if client is None:
+                return
+            stack.push_async_callback(_close, client)
+            opened = await self._unless(stop, self._open(client))
+            if opened is None:
+                return
+            await self._work(stop, stack, client, journal, opened, data)
+
+    async def _unless(self, stop: asyncio.Event, work: Awaitable[Value] | Awaitable[Any]) -> Any:
+        """``work``'s result, or None when asked to stop first."""
+        task = asyncio.ensure_future(work)
+        asked = asyncio.create_task(stop.wait())
+        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return None
+        return task.result()
+
+    async def _connected(self) -> Client:
+        async def again() -> None:
+            self._calm.disturbed()
+            self._reconnected.set()
+
+        while True:
+            try:
+                client = await connect(self._nats, "agent_manager", patience_s=_PATIENCE_S, on_reconnect=again)
+            except CannotConnectError as error:
+                self._waiting_for = {"nats": str(error)}
+                log.warning("manager.waiting", on="nats", reason=str(error))
+                await asyncio.sleep(0.5)
+                continue
+            self._calm.client = client
+            self._calm.disturbed()
+            return client
+
+    async def _open(self, client: Client) -> dict[str, Any]:
+        """The shared buckets with what stands in them, once they exist."""
+        told = ""
+        while True:
+            try:
+                buckets: dict[str, Any] = {
+                    topology.REGISTRY: await TypedBucket.open(client, topology.REGISTRY, AgentRecord),
+                    topology.AGENT_STATES: await TypedBucket.open(client, topology.AGENT_STATES, AgentState),
+                    topology.FAULTS: await TypedBucket.open(client, topology.FAULTS, FaultSet),
+                    topology.OBSERVATIONS: await TypedBucket.open(client, topology.OBSERVATIONS, Observation),
+                }
+                await client.jsm().stream_info(topology.COMMANDS)
+                present = {name: await bucket.all() for name, bucket in buckets.items()}
+            except (BucketMissingError, nats.errors.Error, TimeoutError, OSError) as error:
+                self._waiting_for = {"topology": str(error) or repr(error)}
+                if str(error) != told:
+                    log.warning("manager.waiting", on="topology", reason=str(error) or repr(error))
+                told = str(error)
+                await asyncio.sleep(0.2)
+                continue
+            return {name: (bucket, present[name]) for name, bucket in buckets.items()}
+
+    async def _work(
+        self, stop: asyncio.Event, stack: AsyncExitStack, client: Client, journal: Journal, opened: dict[str, Any], data: Path
+    ) -> None:
+        settings = self._settings
+        records: Book[AgentRecord] = Book("registry", *opened[topology.REGISTRY])
+        states: Book[AgentState] = Book("agent_states", *opened[topology.AGENT_STATES])
+        fault_sets: Book[FaultSet] = Book("faults", *opened[topology.FAULTS])
+        outbox = Outbox(client, journal)
+        http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DOOR_S))
+        stack.push_async_callback(http.close)
+
+        async def answers(instance: Instance) -> bool:
+            try:
+                async with http.get(f"{instance.ports.door_url}/healthz") as answer:
+                    return answer.status == HTTPStatus.OK
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                return False
+
+        def noticed(instance: Instance) -> None:
+            if self._fleet is not None and (keeper := self._fleet.find(instance.tenant_id, instance.agent_id)) is not None:
+                keeper.agent.wake.set()
+
+        driver = LocalDriver(data, dict(os.environ), settings.for_sidecars(self._nats), noticed, self._line)
+        stack.push_async_callback(driver.close)
+        world = World(
+            driver=driver,
+            states=states,
+            faults=fault_sets,
+            outbox=outbox,
+            timings=Timings(
+                tick=timedelta(seconds=settings.tick_s),
+                patience=timedelta(seconds=settings.start_patience_s),
+                verify=timedelta(seconds=settings.verify_s),
+            ),
+            data=data,
+            clock=_now,
+            draw=random.random,
+            calm=self._calm,
+            answers=answers,
+        )
+        self._fleet = fleet = Fleet(world, carry_out)
+        for record in opened[topology.REGISTRY][1].values():
+            await fleet.remembered(record)
+        observations: TypedBucket[Observation] = opened[topology.OBSERVATIONS][0]
+        for key, observation in opened[topology.OBSERVATIONS][1].items():
+            fleet.heard(key, observation)
+        folders = Folders(settings.directories(), settings.tenant)
+        lookout = Lookout(folders, Register(records, outbox), fleet, settings.discovery_interval_s, _now)
+        lookout.look()
+
+        desk = Desk(client, fleet, journal, outbox)
+        nats_broker = broker(self._nats, "agent_manager-commands", graceful_timeout_s=1.0)
+        subscribers.attach(nats_broker, desk, Bridge(desk, _now()))
+        loops: dict[str, Callable[[], Awaitable[None]]] = {
+            "registry": records.run,
+            "agent_states": states.run,
+            "faults": fault_sets.run,
+            "outbox": outbox.run,
+            "renew": desk.renew,
+            "hearing": Hearing(observations, fleet, self._reconnected).run,
+            "discovery": lookout.run,
+        }
+        tasks = [asyncio.create_task(_for_ever(name, loop), name=f"manager-{name}") for name, loop in loops.items()]
+        fleet.begin()
+        subscribing = asyncio.create_task(self._subscribe(client, nats_broker), name="manager-subscribe")
+        try:
+            await stop.wait()
+        finally:
+            log.info("manager.stopping", agents="stop too" if settings.stop_agents else "run on")
+            subscribing.cancel()
+            await asyncio.gather(subscribing, return_exceptions=True)
+            await _within(2.0, nats_broker.stop(), "broker")
+            await desk.close()
+            await fleet.close()
+            if settings.stop_agents:
+                await fleet.stop_agents(settings.stop_within_s)
+            stored = [states.stored(key, 1.0) for key in states.keys()]  # noqa: SIM118
+            await asyncio.gather(*stored, outbox.drained(1.0))
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            log.info("manager.stopped")
+
+    async def _subscribe(self, client: Client, nats_broker: NatsBroker) -> None:
+        """Begins to take commands. The consumer is begun anew, so that what an earlier manager left comes at once and in order."""
+        while True:
+            try:
+                with suppress(nats.js.errors.NotFoundError):
+                    await client.jsm().delete_consumer(topology.COMMANDS, subscribers.DURABLE)
+                await nats_broker.start()
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                LOOP_ERRORS.labels("subscribe").inc()
+                self._waiting_for = {"commands": repr(error)}
+                log.warning("manager.waiting", on="commands", reason=repr(error))
+                await asyncio.sleep(0.5)
+                continue
+            self._waiting_for = {}
+            log.info("manager.ready")
+            return
+
+
+async def _for_ever(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await loop()
+        except Exception:
+            LOOP_ERRORS.labels(name).inc()
+            log.exception("loop.failed", loop=name)
+        await asyncio.sleep(0.5)
+
+
+async def _within(seconds: float, work: Awaitable[None], what: str) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except (nats.errors.Error, TimeoutError, OSError) as error:
+        log.warning("manager.stop_incomplete", what=what, error=repr(error))
+
+
+async def _close(client: Client) -> None:
+    await _within(1.0, client.close(), "nats")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m agent_manager", description="Run the agent manager.")
+    parser.add_argument("--data", metavar="DIR", help="data directory (default: AGENTOPS_DATA or ./data)")
+    parser.add_argument("--agents", metavar="DIRS", help="folders with agents, separated like PATH (default: AGENTOPS_AGENTS)")
+    parser.add_argument("--health-port", type=int, metavar="N", help="health door; 0 takes any (default: AGENTOPS_HEALTH_PORT)")
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    settings = ManagerSettings(**given)
+    logs.configure("agent_manager")
+
+    async def serve() -> None:
+        await Manager(settings, NatsSettings()).run(stop_event())
+
+    try:
+        asyncio.run(serve())
+    except (AlreadyRunningError, JournalError, OSError) as error:
+        print(f"agent_manager: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,1 @@
+"""Alerts listed, watched and acknowledged."""

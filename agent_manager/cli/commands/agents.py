@@ -1,0 +1,139 @@
+# ruff: noqa: PLC0415 - help and completion must not pay for NATS
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from agent_manager.cli import completion
+from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.options import ByTenant, Data, Json, OneTenant, Timeout
+
+if TYPE_CHECKING:
+    from schemas.commands import CommandName
+
+app = typer.Typer(no_args_is_help=True, help="List agents, start, stop and heal them, read their logs.")
+
+AgentIds = Annotated[
+    list[str] | None, typer.Argument(metavar="AGENT…", help="Agent ids.", show_default=False, autocompletion=completion.agents)
+]
+AgentId = Annotated[str, typer.Argument(metavar="AGENT", help="Agent id.", show_default=False, autocompletion=completion.agents)]
+Everyone = Annotated[bool, typer.Option("--all", help="Every agent (with --tenant: of that tenant).")]
+
+
+@app.command("list", epilog="Example: agentops agents list --json | jq -r '.[] | select(.health != \"HEALTHY\") | .agent_id'")
+def list_(data: Data = None, tenant: ByTenant = None, as_json: Json = False) -> None:
+    """Show every agent with its state, health, latency and errors, the unhealthy first."""
+    from agent_manager.cli.fleet import showing
+
+    showing.agents(data, tenant, as_json=as_json)
+
+
+@app.command(epilog="Example: agentops agents show chat-service")
+def show(agent: AgentId, data: Data = None, tenant: OneTenant = None, as_json: Json = False) -> None:
+    """Show everything about one agent."""
+    from agent_manager.cli.fleet import showing
+
+    showing.agent(data, agent, tenant, as_json=as_json)
+
+
+def _give(
+    command: "CommandName",
+    agents: list[str] | None,
+    everyone: bool,
+    data: Path | None,
+    tenant: str | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    from agent_manager.cli.fleet import telling
+
+    if bool(agents) == everyone:
+        raise CommandFailedError("which agents?", f"Name them (`agentops agents {command} chat-service`) or give --all", code=2)
+    telling.tell(data, agents or None, tenant, command, {}, timeout_s=timeout, as_json=as_json)
+
+
+@app.command(epilog="Example: agentops agents start chat-service")
+def start(
+    agents: AgentIds = None,
+    everyone: Everyone = False,
+    data: Data = None,
+    tenant: OneTenant = None,
+    timeout: Timeout = 30,
+    as_json: Json = False,
+) -> None:
+    """Start agents and wait until the manager has done so."""
+    _give("start", agents, everyone, data, tenant, timeout, as_json)
+
+
+@app.command(epilog="Example: agentops agents stop chat-service summary-service")
+def stop(
+    agents: AgentIds = None,
+    everyone: Everyone = False,
+    data: Data = None,
+    tenant: OneTenant = None,
+    timeout: Timeout = 30,
+    as_json: Json = False,
+) -> None:
+    """Stop agents; they stay stopped until they are started again."""
+    _give("stop", agents, everyone, data, tenant, timeout, as_json)
+
+
+@app.command(epilog="Example: agentops agents restart --all --tenant demo")
+def restart(
+    agents: AgentIds = None,
+    everyone: Everyone = False,
+    data: Data = None,
+    tenant: OneTenant = None,
+    timeout: Timeout = 30,
+    as_json: Json = False,
+) -> None:
+    """Stop agents and start them again."""
+    _give("restart", agents, everyone, data, tenant, timeout, as_json)
+
+
+@app.command(epilog="Example: agentops agents recover chat-service --timeout 60")
+def recover(
+    agents: AgentIds = None,
+    everyone: Everyone = False,
+    data: Data = None,
+    tenant: OneTenant = None,
+    timeout: Timeout = 60,
+    as_json: Json = False,
+) -> None:
+    """Clear agents' faults, restart them and verify that they are healthy."""
+    _give("recover", agents, everyone, data, tenant, timeout, as_json)
+
+
+@app.command(epilog="Example: agentops agents healing chat-service off")
+def healing(
+    agent: AgentId,
+    switch: Annotated[Literal["on", "off"], typer.Argument(help="Whether it is healed by itself.")],
+    data: Data = None, tenant: OneTenant = None, timeout: Timeout = 30, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Switch self-healing of one agent on or off."""
+    from agent_manager.cli.fleet import telling
+
+    telling.tell(data, [agent], tenant, "set_healing", {"enabled": switch == "on"}, timeout_s=timeout, as_json=as_json)
+
+
+@app.command(epilog="Example: agentops agents logs chat-service --follow")
+def logs(
+    agent: AgentId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what is added, until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines from the end.")] = 50,
+    sidecar: Annotated[bool, typer.Option("--sidecar", help="The sidecar's log instead of the agent's output.")] = False,
+    data: Data = None,
+) -> None:
+    """Print an agent's own output."""
+    from agent_manager.cli.connection import data_directory
+    from agent_manager.cli.fleet.logs import follow as following
+    from agent_manager.cli.fleet.logs import last_lines, path_of
+    from agent_manager.cli.output import write_line
+
+    path = path_of(data_directory(data), agent, sidecar=sidecar)
+    last, position = last_lines(path, lines)
+    for line in last:
+        write_line(line)
+    if follow:
+        for added in following(path, position):
+            print(added, end="", flush=True)

@@ -1,0 +1,81 @@
+# ruff: noqa: PLC0415 - help and completion must not pay for NATS
+from typing import Annotated, Literal
+
+import typer
+
+from agent_manager.cli import completion
+from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.options import Data, Json, OneTenant, Timeout
+
+app = typer.Typer(no_args_is_help=True, help="Break agents on purpose, for a limited time, and see them heal.")
+
+Kind = Literal["latency", "error", "crash", "hang", "blackhole"]
+
+
+@app.command(
+    epilog="Examples: agentops faults inject chat-service latency --latency-ms 2500 · agentops faults inject chat-service error --rate 0.8 --status-code 503 --duration 2m"
+)
+def inject(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Agent id.", show_default=False, autocompletion=completion.agents)],
+    kind: Annotated[
+        Kind,
+        typer.Argument(help="latency: slow answers; error: failing answers; crash: SIGKILL; hang: SIGSTOP; blackhole: no answers.", show_default=False),
+    ],
+    latency_ms: Annotated[float | None, typer.Option("--latency-ms", help="Added to every request (latency).", show_default=False)] = None,
+    jitter_ms: Annotated[float | None, typer.Option("--jitter-ms", help="Spread around it.", show_default=False)] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Share of requests that fail, 0 to 1 (error).", show_default=False)] = None,
+    status_code: Annotated[int | None, typer.Option("--status-code", help="What failing requests are answered (error).", show_default=False)] = None,
+    duration: Annotated[str, typer.Option("--duration", help="How long: 30s, 5m, 1h. The sidecar ends it by itself.")] = "5m",
+    reason: Annotated[str | None, typer.Option("--reason", help="Kept in the audit trail.", show_default=False)] = None,
+    data: Data = None, tenant: OneTenant = None, timeout: Timeout = 30, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Inject a fault into an agent; it ends by itself after --duration."""
+    from agent_manager.cli.fleet.injecting import fault_params
+    from agent_manager.cli.fleet.telling import tell
+
+    params = fault_params(
+        kind=kind,
+        duration=duration,
+        latency_ms=latency_ms,
+        jitter_ms=jitter_ms,
+        rate=rate,
+        status_code=status_code,
+        reason=reason,
+    )
+    tell(data, [agent], tenant, "inject_fault", params, timeout_s=timeout, as_json=as_json)
+
+
+@app.command(
+    epilog="Examples: agentops faults clear chat-service · agentops faults clear chat-service --kind latency · agentops faults clear --all"
+)
+def clear(
+    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="Agent id.", show_default=False, autocompletion=completion.agents)] = None,
+    kind: Annotated[Kind | None, typer.Option("--kind", help="Only faults of this kind.", show_default=False)] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Faults of every agent.")] = False,
+    data: Data = None, tenant: OneTenant = None, timeout: Timeout = 30, as_json: Json = False,
+) -> None:  # fmt: skip
+    """End an agent's faults now."""
+    from agent_manager.cli.fleet.telling import tell
+
+    if (agent is None) != everyone:
+        raise CommandFailedError("whose faults?", "Name an agent (`agentops faults clear chat-service`) or give --all", code=2)
+    tell(
+        data,
+        [agent] if agent else None,
+        tenant,
+        "clear_faults",
+        {"kind": kind} if kind else {},
+        timeout_s=timeout,
+        as_json=as_json,
+    )
+
+
+@app.command("list", epilog="Example: agentops faults list --json")
+def list_(
+    agent: Annotated[str | None, typer.Argument(metavar="[AGENT]", help="Agent id.", show_default=False, autocompletion=completion.agents)] = None,
+    data: Data = None, tenant: OneTenant = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Show the faults now injected, and whether the sidecars apply them."""
+    from agent_manager.cli.fleet import showing
+
+    showing.faults(data, agent, tenant, as_json=as_json)

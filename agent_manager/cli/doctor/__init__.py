@@ -1,0 +1,1 @@
+"""What is wrong with the running system, and what to do about it."""

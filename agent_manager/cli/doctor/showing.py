@@ -1,0 +1,40 @@
+"""``agentops doctor``."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from nats.aio.client import Client
+
+from agent_manager.cli import output
+from agent_manager.cli.connection import Place, run
+from agent_manager.cli.doctor.findings import Finding, all_right
+from agent_manager.cli.doctor.looking import everything
+from agent_manager.cli.failure import CommandFailedError
+
+_COLUMNS = (output.Column(""), output.Column("PART"), output.Column("FOUND", wrap=True), output.Column("WHAT TO DO", wrap=True))
+
+
+def doctor(data: Path | None, *, as_json: bool) -> None:
+    """Prints every finding; raises CommandFailedError when something is wrong."""
+
+    async def work(client: Client, place: Place) -> list[Finding]:
+        return [finding async for finding in everything(client, place)]
+
+    found = run(data, work)
+    problems = sum(finding.level == "problem" for finding in found)
+    warnings = sum(finding.level == "warning" for finding in found)
+    if as_json:
+        output.write_json({"ok": all_right(found), "findings": [asdict(finding) for finding in found]})
+    else:
+        output.write_table(
+            _COLUMNS,
+            [[finding.level, finding.part, finding.message, finding.advice] for finding in found],
+            empty="nothing to look at",
+        )
+        output.write_line("")
+        if not problems:
+            output.write_line(f"all is well{f', {warnings} things are worth knowing' if warnings else ''}")
+    if problems:
+        raise CommandFailedError(
+            f"{problems} {'thing is' if problems == 1 else 'things are'} wrong", "What to do stands beside each"
+        )

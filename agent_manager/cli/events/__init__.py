@@ -1,0 +1,1 @@
+"""Events published from a file, and watched live."""

@@ -1,0 +1,96 @@
+"""Agents and faults as tables. Pure: now is an argument."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from agent_manager.cli import readable
+from agent_manager.cli.fleet.rows import AgentRow
+from agent_manager.cli.output import Column
+from schemas.sections import Fault
+
+AGENT_COLUMNS = (
+    Column("AGENT"), Column("VERSION"), Column("STATUS"), Column("HEALTH"), Column("FOR", right=True), Column("PID", right=True),
+    Column("LATENCY", right=True), Column("ERRORS", right=True), Column("RESTARTS", right=True), Column("FAULTS"), Column("REASON", wrap=True),
+)  # fmt: skip
+
+
+def _since(row: AgentRow, now: datetime) -> str:
+    return readable.duration(max(0.0, (now - row.since).total_seconds())) if row.since is not None else readable.NOTHING
+
+
+def agent_cells(rows: Sequence[AgentRow], now: datetime) -> list[list[str]]:
+    """Cells for AGENT_COLUMNS; the tenant is named where there are several."""
+    several = len({row.tenant_id for row in rows}) > 1
+    return [
+        [
+            f"{row.tenant_id}/{row.agent_id}" if several else row.agent_id,
+            row.version or readable.NOTHING,
+            row.status or readable.NOTHING,
+            row.health or readable.NOTHING,
+            _since(row, now),
+            str(row.pid or readable.NOTHING),
+            readable.milliseconds(row.latency_ms),
+            readable.share(row.error_rate),
+            f"{row.restarts}{' gave up' if row.gave_up else ''}",
+            ", ".join(row.faults) or readable.NOTHING,
+            row.reason if row.health != "HEALTHY" or row.status != "running" else "",
+        ]
+        for row in rows
+    ]
+
+
+def agent_facts(row: AgentRow, now: datetime) -> list[tuple[str, str]]:
+    """Everything about one agent."""
+    return [
+        ("agent", f"{row.agent_id} ({row.name}, {row.agent_type or 'type unknown'}, version {row.version or 'unknown'})"),
+        ("tenant", row.tenant_id),
+        ("status", row.status or readable.NOTHING),
+        ("wanted", row.desired or readable.NOTHING),
+        ("health", row.health or readable.NOTHING),
+        ("for", _since(row, now)),
+        ("reason", row.reason or readable.NOTHING),
+        ("processes", f"agent {row.pid or readable.NOTHING}, sidecar {row.sidecar_pid or readable.NOTHING}"),
+        ("address", row.proxy_url or readable.NOTHING),
+        ("started", f"{readable.clock(row.started_at)} ({readable.age(row.started_at, now)})"),
+        ("last heartbeat", readable.age(row.last_heartbeat, now)),
+        ("latency", f"{readable.milliseconds(row.latency_ms)} (p95 {readable.milliseconds(row.latency_p95_ms)})"),
+        ("errors", readable.share(row.error_rate)),
+        ("requests/s", readable.count(row.requests_per_s)),
+        ("cpu, memory", f"{readable.NOTHING if row.cpu_percent is None else f'{row.cpu_percent:.1f} %'}, {readable.size(row.memory_rss_bytes)}"),
+        ("restarts", f"{row.restarts}{', gave up' if row.gave_up else ''}"),
+        ("self-healing", readable.NOTHING if row.healing is None else "on" if row.healing else "off"),
+        ("faults", ", ".join(row.faults) or "none"),
+        ("last incident", f"detected in {readable.duration(row.time_to_detect_s)}, recovered in {readable.duration(row.time_to_recover_s)}"
+         if row.time_to_detect_s is not None or row.time_to_recover_s is not None else "none"),
+    ]  # fmt: skip
+
+
+FAULT_COLUMNS = (
+    Column("AGENT"),
+    Column("FAULT"),
+    Column("SETTINGS"),
+    Column("ENDS"),
+    Column("IN FORCE"),
+    Column("BY"),
+    Column("REASON", wrap=True),
+)
+
+
+def fault_settings(fault: Fault) -> str:
+    """``2500 ms ± 100 ms``, ``50 % answer 503``."""
+    said = []
+    if fault.latency_ms is not None:
+        said.append(f"{fault.latency_ms:g} ms" + (f" ± {fault.jitter_ms:g} ms" if fault.jitter_ms else ""))
+    if fault.rate is not None:
+        said.append(f"{readable.share(fault.rate)} of requests")
+    if fault.status_code is not None:
+        said.append(f"answer {fault.status_code}")
+    return ", ".join(said) or readable.NOTHING
+
+
+def fault_cells(agent: str, fault: Fault, in_force: bool, now: datetime) -> list[str]:
+    """Cells for FAULT_COLUMNS. ``in_force``: the sidecar says that it applies it."""
+    return [
+        agent, fault.kind, fault_settings(fault), readable.age(fault.until, now), "yes" if in_force else "not yet",
+        fault.injected_by or readable.NOTHING, fault.reason or "",
+    ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Any named query of the warehouse, its options taken from the contract."""

@@ -1,0 +1,52 @@
+"""One named query asked over NATS."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import nats.errors
+import orjson
+from nats.aio.client import Client
+from pydantic import ValidationError
+
+from agent_manager.cli.failure import CommandFailedError
+from schemas.queries import Page, QueryError
+from streams import subjects
+
+ERROR_HEADER: Final = "Agentops-Error"
+TIMEOUT_S: Final = 15.0
+
+
+class NoWarehouseError(CommandFailedError):
+    """Nobody answers queries now."""
+
+
+async def ask(client: Client, name: str, params: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> Page:
+    """The answer; raises NoWarehouseError when nobody answers, CommandFailedError when the question is refused."""
+    try:
+        message = await client.request(subjects.query(name), orjson.dumps(dict(params)), timeout=timeout_s)
+    except nats.errors.NoRespondersError as error:
+        raise NoWarehouseError(
+            "the warehouse is not there to answer", "Is `python -m processors aggregate` running? See `agentops doctor`"
+        ) from error
+    except (nats.errors.TimeoutError, TimeoutError) as error:
+        raise NoWarehouseError(
+            f"the warehouse did not answer within {timeout_s:g} s", "Ask for less (--since, --limit), or see `agentops doctor`"
+        ) from error
+    headers = message.headers or {}
+    if headers.get(ERROR_HEADER) or headers.get("Nats-Service-Error"):
+        raise CommandFailedError(_refusal(name, message.data, headers))
+    try:
+        return Page.model_validate_json(message.data)
+    except ValidationError as error:
+        raise CommandFailedError(
+            f"the answer to {name!r} cannot be read", "Are the warehouse and this command of the same version?"
+        ) from error
+
+
+def _refusal(name: str, data: bytes, headers: Mapping[str, str]) -> str:
+    try:
+        refused = QueryError.model_validate_json(data)
+    except ValidationError:
+        return f"query {name!r} failed: {headers.get('Nats-Service-Error') or data[:200].decode(errors='replace')}"
+    fields = "; ".join(f"{error.loc}: {error.msg}" for error in refused.errors)
+    return f"query {name!r} failed: {refused.message}{f' ({fields})' if fields else ''}"

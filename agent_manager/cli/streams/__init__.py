@@ -1,0 +1,1 @@
+"""``agentops streams``: the server compared with the topology, and made to agree."""

@@ -1,0 +1,1 @@
+"""What people ask of agents: read, carried out once, in order per agent, answered and recorded."""

@@ -1,0 +1,199 @@
+"""One ``agent.yaml``: read, judged field by field, turned into a record."""
+
+import difflib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+
+from schemas.errors import json_path, shown
+from schemas.model import Name, Text, Token
+from schemas.state import AgentRecord, HealingConfig, ProbeConfig
+from streams.subjects import RESERVED_AGENT_ID
+
+UPDATED_BY: Final = "discovery"
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestProblem:
+    """One thing wrong with one manifest, and the way out."""
+
+    file: str
+    field: str
+    """JSON path, ``$`` is the whole file."""
+    value: str | None
+    message: str
+    advice: str
+
+    def __str__(self) -> str:
+        given = "" if self.value is None else f" (given: {self.value})"
+        return f"{self.file}: {self.field}: {self.message}{given}. {self.advice}"
+
+
+class ManifestError(ValueError):
+    """A manifest cannot be used; ``problems`` say why. Trying again helps after the file was mended."""
+
+    def __init__(self, problems: tuple[ManifestProblem, ...]) -> None:
+        super().__init__("; ".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+def _text(value: Any) -> Any:
+    """YAML reads ``1.0`` and ``true`` as numbers and booleans where a text is meant."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Probe(ProbeConfig):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Healing(HealingConfig):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Tenant(_Strict):
+    tenant_id: Token
+    workspace_id: Token | None = None
+    project_id: Token | None = None
+
+
+class Manifest(_Strict):
+    """What may stand in ``agent.yaml``; unknown keys are mistakes."""
+
+    agent_id: Token
+    name: Name | None = None
+    version: Annotated[Name, BeforeValidator(_text)] = "0.0.0"
+    agent_type: Name = "service"
+    description: Text = ""
+    driver: Literal["local"] = "local"
+    command: Annotated[tuple[Annotated[str, BeforeValidator(_text)], ...], Field(min_length=1)]
+    working_directory: str | None = None
+    environment: dict[str, Annotated[str, BeforeValidator(_text)]] = {}
+    environment_name: Name = "dev"
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    proxy_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    probes: tuple[_Probe, ...] = ()
+    heartbeat_interval_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    healing: _Healing = _Healing()
+    autostart: bool = True
+    stop_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+    tenant: _Tenant | None = None
+    tags: tuple[Name, ...] = ()
+    owner: Name | None = None
+    metadata: dict[str, JsonValue] = {}
+
+
+_ADVICE: Final = {
+    "missing": "Add this key",
+    "string_pattern_mismatch": "Use 1 to 64 of A-Z a-z 0-9 _ -",
+    "tuple_type": "Write a list, for example [python, service.py]",
+    "bool_type": "Write true or false",
+    "bool_parsing": "Write true or false",
+    "int_type": "Write a whole number",
+    "float_type": "Write a number",
+    "string_type": "Write a text, in quotes if it looks like something else",
+    "dict_type": "Write keys and values, indented below it",
+    "model_type": "Write keys and values, indented below it",
+    "too_short": "Give at least one item",
+}
+
+
+def _advice(kind: str, loc: tuple[int | str, ...], context: dict[str, Any]) -> str:
+    if kind == "extra_forbidden":
+        known = _known_keys(loc[:-1])
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        return f"Did you mean {near[0]!r}?" if near else f"Remove it; known keys are {', '.join(sorted(known))}"
+    if kind == "literal_error":
+        return f"Choose {context.get('expected', 'a known value')}"
+    return _ADVICE.get(kind, "Correct the value")
+
+
+def _known_keys(parents: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Manifest
+    if parents:
+        nested: dict[str, type[BaseModel]] = {"probes": _Probe, "healing": _Healing, "tenant": _Tenant}
+        model = nested.get(str(parents[0]), Manifest)
+    return list(model.model_fields)
+
+
+def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
+    """The record that the manifest at ``path`` describes; raises ManifestError naming every wrong field."""
+    file = str(path)
+
+    def one(field: str, message: str, advice: str, value: object = None) -> ManifestError:
+        return ManifestError((ManifestProblem(file, field, shown(value), message, advice),))
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        raise one("$", f"is not YAML: {where}{getattr(error, 'problem', error)}", "Mend the syntax there") from error
+    except UnicodeDecodeError as error:
+        raise one("$", f"is not UTF-8 text: {error.reason}", "Save the file as UTF-8") from error
+    except OSError as error:
+        raise one("$", f"cannot be read: {error.strerror}", "Make it readable for the manager") from error
+    if not isinstance(content, dict):
+        raise one("$", "must be keys and values", "Begin with agent_id and command", content)
+    try:
+        # By way of JSON, so that lists may stand for tuples while types stay strict.
+        manifest = Manifest.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        problems = tuple(
+            ManifestProblem(
+                file,
+                json_path(item["loc"]),
+                None if item["type"] == "missing" else shown(item.get("input"), str(item["loc"][-1]) if item["loc"] else ""),
+                item["msg"],
+                _advice(item["type"], item["loc"], item.get("ctx", {})),
+            )
+            for item in error.errors(include_url=False)[:20]
+        )
+        raise ManifestError(problems) from error
+    if manifest.agent_id == RESERVED_AGENT_ID:
+        raise one("$.agent_id", "is reserved for the manager's own subjects", "Choose another id", manifest.agent_id)
+    directory = (path.parent / (manifest.working_directory or ".")).resolve()
+    if not directory.is_dir():
+        raise one("$.working_directory", "is not a directory", "Create it, or leave the key out", manifest.working_directory)
+    return _record(manifest, directory, default_tenant=default_tenant, now=now)
+
+
+def _record(manifest: Manifest, directory: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
+    tenant = manifest.tenant or _Tenant(tenant_id=default_tenant)
+    return AgentRecord(
+        agent_id=manifest.agent_id,
+        tenant_id=tenant.tenant_id,
+        workspace_id=tenant.workspace_id,
+        project_id=tenant.project_id,
+        name=manifest.name or manifest.agent_id,
+        version=manifest.version,
+        agent_type=manifest.agent_type,
+        description=manifest.description,
+        driver=manifest.driver,
+        command=manifest.command,
+        working_directory=str(directory),
+        environment=manifest.environment,
+        port=manifest.port,
+        proxy_port=manifest.proxy_port,
+        probes=tuple(ProbeConfig(**probe.model_dump()) for probe in manifest.probes),
+        heartbeat_interval_s=manifest.heartbeat_interval_s,
+        healing=HealingConfig(**manifest.healing.model_dump()),
+        autostart=manifest.autostart,
+        stop_timeout_s=manifest.stop_timeout_s,
+        tags=manifest.tags,
+        owner=manifest.owner,
+        environment_name=manifest.environment_name,
+        metadata=manifest.metadata,
+        updated_at=now,
+        updated_by=UPDATED_BY,
+    )

@@ -1,0 +1,1 @@
+"""How an agent is run: the protocol every driver keeps, and the driver for processes of this machine."""

@@ -1,0 +1,38 @@
+"""The set of faults asked of an agent, and its changes. Deadlines are the sidecar's to enforce; here they only tidy up."""
+
+from datetime import datetime, timedelta
+
+from schemas.commands import FaultParams
+from schemas.sections import Fault
+from schemas.state import FaultSet
+
+
+def active(faults: FaultSet | None, now: datetime) -> tuple[Fault, ...]:
+    """Those whose deadline has not passed."""
+    return () if faults is None else tuple(fault for fault in faults.faults if fault.until > now)
+
+
+def requested(params: FaultParams, *, fault_id: str, by: str, now: datetime) -> Fault:
+    """The fault that ``params`` ask for, beginning now."""
+    return Fault(
+        fault_id=fault_id,
+        kind=params.kind,
+        until=now + timedelta(seconds=params.duration_s),
+        latency_ms=params.latency_ms,
+        jitter_ms=params.jitter_ms,
+        rate=params.rate,
+        status_code=params.status_code,
+        injected_by=by,
+        reason=params.reason,
+    )
+
+
+def added(current: tuple[Fault, ...], fault: Fault) -> tuple[Fault, ...]:
+    """``current`` with ``fault`` in place of any other of its kind."""
+    return (*(kept for kept in current if kept.kind != fault.kind), fault)
+
+
+def cleared(current: tuple[Fault, ...], kind: str | None) -> tuple[tuple[Fault, ...], tuple[Fault, ...]]:
+    """What stays and what goes when ``kind`` (None: every kind) is cleared."""
+    gone = tuple(fault for fault in current if kind is None or fault.kind == kind)
+    return tuple(fault for fault in current if fault not in gone), gone

@@ -1,0 +1,1 @@
+"""What each agent is, in the shared bucket ``registry``, with its history."""

@@ -1,0 +1,108 @@
+"""Asking the warehouse: which question how often, and what to do when it does not answer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import nats.errors
+import orjson
+from nats.aio.client import Client
+from pydantic import ValidationError
+
+from dashboard.model.traffic import KEPT_S
+from schemas.queries import Page, QueryError
+from streams import subjects
+
+QUERY_ERROR: Final = "Agentops-Error"
+DEADLINE_S: Final = 3.0
+
+
+class NoAnswerError(Exception):
+    """The warehouse did not answer. Asking again later helps."""
+
+
+class QuestionRefusedError(Exception):
+    """The warehouse answered, but not this question. Asking the same again does not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question the page keeps asking while somebody looks at it."""
+
+    name: str
+    query: str
+    every_s: float
+    parameters: Callable[[datetime], Mapping[str, Any]]
+
+
+def _since(now: datetime, ago: timedelta) -> str:
+    return (now - ago).isoformat()
+
+
+_MINUTES: Final = timedelta(seconds=KEPT_S + 5)
+_DAY: Final = timedelta(hours=24)
+
+QUESTIONS: Final = (
+    Question("throughput", "throughput", 1.0, lambda _: {}),
+    Question(
+        "events",
+        "timeseries",
+        2.0,
+        lambda now: {"metric": "events", "bucket": "second", "since": _since(now, _MINUTES), "limit": 1000},
+    ),
+    Question(
+        "errors",
+        "timeseries",
+        2.0,
+        lambda now: {"metric": "errors", "bucket": "second", "since": _since(now, _MINUTES), "limit": 1000},
+    ),
+    Question("fleet", "fleet", 2.0, lambda _: {"limit": 5000}),
+    Question("failures", "failures", 2.0, lambda _: {"limit": 30}),
+    Question("spend_agent", "spend", 5.0, lambda now: {"by": ["agent"], "since": _since(now, _DAY), "limit": 1000}),
+    Question("spend_model", "spend", 5.0, lambda now: {"by": ["model"], "since": _since(now, _DAY), "limit": 1000}),
+    Question("spend_day", "spend", 10.0, lambda now: {"by": ["day"], "since": _since(now, timedelta(days=13)), "limit": 100}),
+    Question(
+        "model_latency",
+        "latency",
+        10.0,
+        lambda now: {"kind": "model_call", "by": ["model"], "since": _since(now, _DAY), "limit": 1000},
+    ),
+)
+"""Intervals while at least one tab is open; nobody looking, nothing asked."""
+
+
+async def ask(client: Client, query: str, parameters: Mapping[str, Any], deadline_s: float = DEADLINE_S) -> Page:
+    """The answer to one question; raises NoAnswerError or QuestionRefusedError."""
+    try:
+        reply = await client.request(subjects.query(query), orjson.dumps(parameters), timeout=deadline_s)
+    except nats.errors.NoRespondersError as error:
+        raise NoAnswerError("the query service is not running") from error
+    except (nats.errors.Error, TimeoutError, OSError) as error:
+        raise NoAnswerError(f"no answer within {deadline_s:g} s") from error
+    try:
+        if (reply.headers or {}).get(QUERY_ERROR):
+            raise QuestionRefusedError(f"{query}: {QueryError.model_validate_json(reply.data).message}")
+        return Page.model_validate_json(reply.data)
+    except ValidationError as error:
+        raise QuestionRefusedError(f"{query}: the answer cannot be read") from error
+
+
+class Pollster:
+    """Asks each question at its own interval, one after the other, so that a slow warehouse is never asked twice at once."""
+
+    def __init__(self, questions: tuple[Question, ...] = QUESTIONS) -> None:
+        self._questions = questions
+        self._due: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Makes every question due at once."""
+        self._due.clear()
+
+    def due(self, clock_s: float) -> list[Question]:
+        """The questions whose time has come."""
+        return [question for question in self._questions if self._due.get(question.name, 0.0) <= clock_s]
+
+    def asked(self, question: Question, clock_s: float) -> None:
+        """Notes that a question was asked at ``clock_s``."""
+        self._due[question.name] = clock_s + question.every_s

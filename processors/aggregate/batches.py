@@ -1,0 +1,160 @@
+"""What one transaction applies: messages of the streams, taken apart into rows of tables."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+
+from processors.aggregate import columns
+from processors.aggregate.columns import Table
+from processors.aggregate.lines import ATTRIBUTES, LEFT_OVER, Reader, Unreadable
+from streams import subjects, topology
+from streams.messages import EVENT_COUNT, Received
+
+
+def _first(pattern: str) -> str:
+    return pattern.split(".", 1)[0]
+
+
+_OF: Final[Mapping[str, Table]] = {
+    _first(subjects.ALL_LEDGER): columns.LEDGER,
+    _first(subjects.ALL_ALERTS): columns.ALERTS,
+    _first(subjects.ALL_DEAD): columns.DEAD,
+    _first(subjects.COVERED_VALIDATE): columns.COVERAGE,
+}
+_EVENTS: Final = _first(subjects.ALL_EVENTS)
+
+_ATTRIBUTE_SCHEMA: Final = pa.schema(
+    [
+        ("tenant_id", pa.string()), ("event_id", pa.string()), ("key", pa.string()), ("value", pa.string()),
+        ("value_type", pa.string()), ("stream_sequence", pa.int64()),
+    ]
+)  # fmt: skip
+_TYPE_NAMES: Final = {str: "string", bool: "boolean", int: "number", float: "number", type(None): "null", dict: "object", list: "array"}
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedMessage:
+    """What became of one message."""
+
+    stream: str
+    sequence: int
+    subject: str
+    events: int
+    """How many its header promises; 1 for a message without such a header."""
+    lines: int
+    unreadable: int
+    stored_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows by table, and the messages they are of."""
+
+    frames: dict[str, pa.Table] = field(default_factory=dict)
+    """By table; with the columns of the table, in its order."""
+    attributes: pa.Table | None = None
+    applied: tuple[AppliedMessage, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    unknown: int = 0
+    """Messages on subjects that have no table; applied as nothing."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of all tables."""
+        return sum(frame.num_rows for frame in self.frames.values())
+
+
+def table_of(subject: str) -> Table | None:
+    """The table a message on ``subject`` fills."""
+    parts = subject.split(".")
+    return columns.EVENTS.get(parts[-1]) if parts[0] == _EVENTS else _OF.get(parts[0])
+
+
+def promised(message: Received) -> int:
+    """How many events a message says it carries."""
+    told = message.headers.get(EVENT_COUNT, "1")
+    return int(told) if told.isdigit() else 1
+
+
+def _attributes(frames: Iterable[pa.Table]) -> pa.Table | None:
+    rows: list[tuple[str, str, str, str, str, int]] = []
+    for frame in frames:
+        names = [name for name in frame.column_names if name.startswith(LEFT_OVER)]
+        for name in names:
+            values = frame.column(name).to_pylist() if _any(frame, name) else ()
+            for number, text in enumerate(values):
+                if text is None or text in {"{}", "null"}:
+                    continue
+                tenant, event_id = frame.column("tenant_id")[number].as_py(), str(frame.column("event_id")[number].as_py())
+                sequence = frame.column("stream_sequence")[number].as_py()
+                if name != ATTRIBUTES:
+                    rows.append((tenant, event_id, name.removeprefix(LEFT_OVER), text, "section", sequence))
+                    continue
+                for key, value in json.loads(text).items():
+                    told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                    rows.append((tenant, event_id, key, told, _TYPE_NAMES[type(value)], sequence))
+    if not rows:
+        return None
+    return pa.Table.from_arrays(
+        [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), _ATTRIBUTE_SCHEMA.types, strict=True)],
+        schema=_ATTRIBUTE_SCHEMA,
+    )
+
+
+def _any(frame: pa.Table, name: str) -> bool:
+    column = frame.column(name)
+    if column.null_count == len(column):
+        return False
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks])
+    distinct = column.unique().to_pylist() if len(column) < 8 else column.slice(0, 8).unique().to_pylist()
+    if any(value not in {None, "{}", "null"} for value in distinct):
+        return True
+    return any(value not in {None, "{}", "null"} for value in column.unique().to_pylist())
+
+
+def compose(reader: Reader, messages: Mapping[str, Sequence[Received]]) -> Batch:
+    """Takes ``messages`` (by stream) apart. What cannot be read is told in the batch, never raised."""
+    by_table: dict[str, tuple[Table, list[tuple[str, Received]]]] = {}
+    unknown = 0
+    for stream, several in messages.items():
+        for message in several:
+            table = table_of(message.subject)
+            if table is None:
+                unknown += 1
+                continue
+            by_table.setdefault(f"{stream} {table.name}", (table, []))[1].append((stream, message))
+    frames: dict[str, list[pa.Table]] = {}
+    with_extra: list[pa.Table] = []
+    applied: list[AppliedMessage] = []
+    unreadable: list[Unreadable] = []
+    for table, several_of_stream in by_table.values():
+        read = reader.read(table, [message for _, message in several_of_stream])
+        bad: dict[int, int] = {}
+        for each in read.unreadable:
+            bad[each.message.sequence] = bad.get(each.message.sequence, 0) + 1
+        unreadable += read.unreadable
+        if read.frame is not None:
+            frames.setdefault(table.name, []).append(read.frame.select(list(table.column_names())))
+            with_extra.append(read.frame)
+        applied += [
+            AppliedMessage(
+                stream, message.sequence, message.subject, promised(message), read.lines[message.sequence],
+                bad.get(message.sequence, 0), message.stored_ns,
+            )
+            for stream, message in several_of_stream
+        ]  # fmt: skip
+    return Batch(
+        {name: pa.concat_tables(parts) for name, parts in frames.items()},
+        _attributes(with_extra),
+        tuple(applied),
+        tuple(unreadable),
+        unknown,
+    )
+
+
+STREAMS: Final = (topology.EVENTS, topology.LEDGER, topology.ALERTS)
+"""The streams the warehouse is made of."""

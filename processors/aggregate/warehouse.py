@@ -1,0 +1,216 @@
+"""The warehouse: one DuckDB file, opened here alone; rows and offsets change together or not at all."""
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from processors.aggregate import rollups
+from processors.aggregate.batches import Batch
+from processors.aggregate.migrating import (
+    AlteredWarehouseError,
+    Migration,
+    NewerWarehouseError,
+    load,
+    migrate,
+)
+
+_APPLIED: Final = pa.schema(
+    [
+        ("stream", pa.string()), ("sequence", pa.int64()), ("subject", pa.string()), ("events", pa.int64()),
+        ("lines", pa.int64()), ("unreadable", pa.int64()), ("stored_at", pa.timestamp("us")), ("applied_at", pa.timestamp("us")),
+    ]
+)  # fmt: skip
+
+
+class WarehouseUnusableError(Exception):
+    """The file cannot be used as it is. Trying again does not help; the message names the file and what to do."""
+
+
+class WarehouseLockedError(Exception):
+    """Another process has the file open. Trying again helps once it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """How far one stream is applied."""
+
+    stream: str
+    stream_created: datetime
+    """When the stream itself was created: a stream made anew under the same name is another one."""
+    applied_sequence: int
+    applied_at: datetime
+    messages: int
+    events: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What DuckDB may use."""
+
+    threads: int = 2
+    memory: str = "512MB"
+    wal: str = "64MB"
+    """Size of the write-ahead log after which it is folded into the file."""
+
+
+def naive(moment: datetime) -> datetime:
+    """A moment as the warehouse keeps it: UTC without saying so."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _connect(path: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
+    spill = path.parent / "spill"
+    return duckdb.connect(
+        str(path),
+        config={
+            "threads": resources.threads,
+            "memory_limit": resources.memory,
+            "temp_directory": str(spill),
+            "checkpoint_threshold": resources.wal,
+            "autoinstall_known_extensions": False,
+        },
+    )
+
+
+class Warehouse:
+    """The open file. One thread at a time applies; any thread may ask on a cursor of its own."""
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        self.path = path
+        self._connection = connection
+        self._asking = connection.cursor()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls, path: Path, at: datetime, resources: Resources | None = None, migrations: tuple[Migration, ...] | None = None
+    ) -> "Warehouse":
+        """Opens or creates the file and migrates it. Raises WarehouseLockedError or WarehouseUnusableError."""
+        aside = "move it (and its .wal) away and start again: a new one is filled from the streams"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = _connect(path, resources or Resources())
+        except PermissionError as error:
+            raise WarehouseUnusableError(f"no permission for {path}: fix it, or choose another data directory") from error
+        except duckdb.Error as error:
+            told = str(error).splitlines()[0]
+            if "lock" in told.lower():
+                raise WarehouseLockedError(f"{path} is open in another process: {told}") from error
+            if "permission" in told.lower():
+                raise WarehouseUnusableError(f"no permission for {path}: fix it, or choose another data directory") from error
+            raise WarehouseUnusableError(f"{path} cannot be read ({told}); {aside}") from error
+        try:
+            migrate(connection, migrations or load(), naive(at))
+            return cls(path, connection)
+        except (NewerWarehouseError, AlteredWarehouseError) as error:
+            connection.close()
+            raise WarehouseUnusableError(f"{path}: {error}") from error
+        except duckdb.Error as error:
+            connection.close()
+            raise WarehouseUnusableError(f"{path} cannot be read ({str(error).splitlines()[0]}); {aside}") from error
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection for asking, to be closed by who asked for it."""
+        with self._lock:
+            return self._asking.cursor()
+
+    def offsets(self) -> dict[str, Offset]:
+        """How far each stream is applied."""
+        with self.cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT stream, stream_created, applied_sequence, applied_at, messages, events, rows FROM offsets"
+            ).fetchall()
+        return {
+            row[0]: Offset(row[0], row[1].replace(tzinfo=UTC), row[2], row[3].replace(tzinfo=UTC), *row[4:]) for row in rows
+        }
+
+    def apply(self, batch: Batch, created: dict[str, datetime], at: datetime) -> None:
+        """Stores all of ``batch`` and moves the offsets of its streams, in one transaction.
+
+        ``created`` names the streams' own ages, ``at`` is now. Nothing is stored when it raises.
+        """
+        connection = self._connection
+        registered: list[str] = []
+
+        def give(name: str, table: pa.Table) -> None:
+            connection.register(name, table)
+            registered.append(name)
+
+        connection.execute("BEGIN")
+        try:
+            for table, frame in batch.frames.items():
+                give(f"new_{table}", frame)
+                connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM new_{table}")  # noqa: S608
+            if batch.attributes is not None:
+                give("new_attributes", batch.attributes)
+                connection.execute("INSERT INTO event_attributes SELECT * FROM new_attributes")
+            facts = rollups.statement(batch.frames)
+            if facts is not None:
+                connection.execute(facts)
+            give("new_messages", _messages(batch, naive(at)))
+            connection.execute("INSERT INTO applied_messages SELECT * FROM new_messages")
+            self._move(batch, created, naive(at))
+            connection.execute("COMMIT")
+        except BaseException:
+            try:
+                connection.execute("ROLLBACK")
+            except duckdb.Error:
+                # A transaction that could not begin, or was rolled back by the failure itself.
+                pass
+            raise
+        finally:
+            for name in registered:
+                connection.unregister(name)
+
+    def _move(self, batch: Batch, created: dict[str, datetime], at: datetime) -> None:
+        for stream in dict.fromkeys(message.stream for message in batch.applied):
+            own = [message for message in batch.applied if message.stream == stream]
+            last = max(message.sequence for message in own)
+            events = sum(message.events for message in own)
+            rows = sum(message.lines - message.unreadable for message in own)
+            known = self._connection.execute(
+                "UPDATE offsets SET applied_sequence = ?, applied_at = ?, messages = messages + ?, events = events + ?, "
+                "rows = rows + ? WHERE stream = ?",
+                [last, at, len(own), events, rows, stream],
+            ).fetchone()
+            if known is None or known[0] == 0:
+                self._connection.execute(
+                    "INSERT INTO offsets VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [stream, naive(created[stream]), last, at, len(own), events, rows],
+                )
+
+    def fold(self) -> int:
+        """Folds facts into sums; returns how many there were."""
+        return rollups.fold(self._connection)
+
+    def checkpoint(self) -> None:
+        """Folds the write-ahead log into the file."""
+        self._connection.execute("CHECKPOINT")
+
+    def close(self) -> None:
+        """Closes the file; what was applied is in it."""
+        self._asking.close()
+        self._connection.close()
+
+
+def _messages(batch: Batch, at: datetime) -> pa.Table:
+    applied = batch.applied
+    return pa.Table.from_arrays(
+        [
+            pa.array([message.stream for message in applied], pa.string()),
+            pa.array([message.sequence for message in applied], pa.int64()),
+            pa.array([message.subject for message in applied], pa.string()),
+            pa.array([message.events for message in applied], pa.int64()),
+            pa.array([message.lines for message in applied], pa.int64()),
+            pa.array([message.unreadable for message in applied], pa.int64()),
+            pa.array([message.stored_ns // 1000 for message in applied], pa.int64()).cast(pa.timestamp("us")),
+            pa.array([at] * len(applied), pa.timestamp("us")),
+        ],
+        schema=_APPLIED,
+    )

@@ -1,0 +1,105 @@
+"""Every agent's state, and what of it is not written yet."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from processors.health.judging import Changed, Limits, Noted, Verdict, absence, judge
+from processors.health.state import AgentHealth, unseen
+from schemas.events import AcceptedEvent
+from streams.kv import agent_key
+
+log = structlog.get_logger(__name__)
+
+JUDGED: Final = frozenset({"agent.heartbeat", "agent.started", "agent.stopped", "fault.injected", "fault.cleared"})
+"""Event types that say something about health."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An event with the EVENTS sequence of its message."""
+
+    sequence: int
+    event: AcceptedEvent
+
+
+def in_order(events: Iterable[Placed]) -> list[Placed]:
+    """``events`` as they were told: by their place in TELEMETRY."""
+    return sorted(events, key=lambda placed: (placed.event.ingest.sequence, placed.event.ingest.position))
+
+
+@dataclass(slots=True)
+class Fleet:
+    """All agents by key. Reading the same batch twice leaves it as once.
+
+    Holds at most ``most`` agents; events of further ones are left aside and counted in ``left_aside``.
+    """
+
+    limits: Limits
+    most: int = 20_000
+    agents: dict[str, AgentHealth] = field(default_factory=dict)
+    unsaved: set[str] = field(default_factory=set)
+    """Keys whose checkpoint is older than their state."""
+    stale: dict[str, None] = field(default_factory=dict)
+    """Keys whose observation shows older numbers, longest first."""
+    left_aside: int = 0
+
+    def restore(self, agents: Iterable[AgentHealth]) -> None:
+        """Takes checkpoints over; every observation is to be written again."""
+        for agent in agents:
+            key = agent_key(agent.tenant_id, agent.agent_id)
+            self.agents[key] = agent
+            self.stale[key] = None
+
+    def read(self, batch: Sequence[Placed], up_to: int) -> list[Changed]:
+        """Judges a closed batch that ends at EVENTS sequence ``up_to``; returns the changes in order."""
+        changes: list[Changed] = []
+        touched: dict[str, None] = {}
+        for placed in in_order(batch):
+            event = placed.event
+            if event.event_type not in JUDGED:
+                continue
+            key = agent_key(event.tenant.tenant_id, event.run.agent_id)
+            agent = self.agents.get(key)
+            if agent is None:
+                if len(self.agents) >= self.most:
+                    self.left_aside += 1
+                    continue
+                agent = unseen(event)
+            elif placed.sequence <= agent.applied:
+                continue
+            self._keep(key, judge(agent, event, self.limits), changes)
+            if key in self.agents:
+                touched[key] = None
+        for key in touched:
+            self.agents[key] = self.agents[key].model_copy(update={"applied": up_to})
+        return changes
+
+    def silent(self, now: datetime, attentive_since: datetime) -> list[str]:
+        """Keys of the agents whose silence is too long."""
+        return [key for key, agent in self.agents.items() if absence(agent, now, attentive_since, self.limits) is not None]
+
+    def declare_absent(self, key: str, now: datetime, attentive_since: datetime) -> list[Changed]:
+        """The verdict of absence on one agent, if it is still due."""
+        changes: list[Changed] = []
+        verdict = absence(self.agents[key], now, attentive_since, self.limits)
+        if verdict is not None:
+            self._keep(key, verdict, changes)
+        return changes
+
+    def count(self, wanted: Callable[[AgentHealth], bool]) -> int:
+        """How many agents are ``wanted``."""
+        return sum(1 for agent in self.agents.values() if wanted(agent))
+
+    def _keep(self, key: str, verdict: Verdict, changes: list[Changed]) -> None:
+        if not isinstance(verdict, Noted | Changed):
+            log.debug("event.outdated", agent=key, reason=verdict.reason)
+            return
+        self.agents[key] = verdict.agent
+        self.unsaved.add(key)
+        self.stale.setdefault(key)
+        if isinstance(verdict, Changed):
+            changes.append(verdict)

@@ -1,0 +1,33 @@
+"""The event by which everybody learns that an agent's health or status is another now."""
+
+from typing import Final
+
+from processors.health.judging import Changed
+from schemas.events import CURRENT_VERSION, Event
+from schemas.ids import derived_id
+from schemas.sections import Agent, Health, Run, Tenant
+
+BY: Final = "health"
+
+
+def status_changed(change: Changed) -> Event:
+    """``agent.status_changed``; its id is derived from what caused it, so telling it twice is telling it once."""
+    agent = change.agent
+    return Event(
+        event_version=CURRENT_VERSION,
+        event_id=derived_id("status_changed", agent.tenant_id, agent.agent_id, change.cause, agent.health, agent.status),
+        event_type="agent.status_changed",
+        occurred_at=change.at,
+        tenant=Tenant(tenant_id=agent.tenant_id, workspace_id=agent.workspace_id, project_id=agent.project_id),
+        run=Run(agent_id=agent.agent_id),
+        health=Health(status=agent.health, previous_status=change.previous_health, reason=agent.reason or None),
+        agent=Agent(
+            name=agent.name,
+            version=agent.version,
+            pid=agent.pid,
+            status=agent.status,
+            previous_status=change.previous_status,
+            reason=agent.reason or None,
+        ),
+        attributes={"emitted_by": BY, "cause": change.cause},
+    )

@@ -1,0 +1,274 @@
+"""Judging: which events of a message are accepted, which are dead and why. No clock, no network, no files."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import orjson
+import structlog
+
+from processors.validate.messages import Address, address, raw_events
+from schemas.errors import FieldError, shown
+from schemas.events import KIND_OF, Event
+from schemas.ids import event_key
+from schemas.reading import MAX_EVENT_BYTES, Rejected, read_event
+from streams.messages import Received
+from streams.subjects import UNKNOWN
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = "batch"
+"""The kind of a subject whose message mixes kinds and agents of one tenant."""
+
+MOST_LETTERS: Final = 100
+"""A message with more rejected events than this becomes one dead letter of the whole message."""
+
+SHORTEST_EVENT: Final = 100
+"""No event has fewer bytes: past ``MOST_LETTERS`` rejections shorter lines are refused unread, so that a megabyte of ``{}`` costs little."""
+
+_INGEST: Final = b',"ingest":{'
+_CURRENT: Final = orjson.OPT_SORT_KEYS
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an event's own time is worth a flag."""
+
+    late_after: timedelta = timedelta(hours=1)
+    future_tolerance: timedelta = timedelta(minutes=5)
+    past_before: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+    duplicate_horizon: timedelta = timedelta(days=30)
+
+
+class Candidate(NamedTuple):
+    """A well-formed event, accepted unless its id is known."""
+
+    position: int
+    key: bytes
+    payload: bytes
+    """Eight bytes that differ when the event differs."""
+    kind: str
+    line: bytes
+    """The event as it will stand on ``events.``."""
+    raw: bytes
+    event_id: str
+    event_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One event that will never be accepted."""
+
+    position: int
+    reason: str
+    errors: tuple[FieldError, ...]
+    raw: bytes
+    event_id: str | None = None
+    event_type: str | None = None
+
+
+@dataclass(slots=True)
+class Opened:
+    """One message, taken apart; duplicates not yet looked for."""
+
+    message: Received
+    address: Address
+    received: int = 0
+    candidates: list[Candidate] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    flagged: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Judged:
+    """What becomes of one message: ``received = accepted + dead + duplicates``."""
+
+    message: Received
+    address: Address
+    received: int
+    accepted: list[Candidate]
+    rejections: list[Rejection]
+    duplicates: int
+    flagged: dict[str, int]
+
+    @property
+    def dead(self) -> int:
+        """Rejected events."""
+        return len(self.rejections)
+
+
+def payload_hash(normalised: bytes) -> bytes:
+    """Eight bytes that stand for an event's normalised JSON, without what validate added."""
+    return blake2b(normalised, digest_size=8).digest()
+
+
+def without_ingest(line: bytes) -> bytes:
+    """A line of ``events.`` without what validate added: what its payload hash was made of."""
+    # Nothing the producer chose stands behind the last mark: ingest holds numbers, a moment and flags only.
+    cut = line.rfind(_INGEST)
+    return line if cut < 0 else line[:cut] + b"}"
+
+
+def normalised(event: Event) -> bytes:
+    """The event as JSON in one form: fields in the contract's order, attributes sorted, nothing absent spelled out."""
+    head: bytes = event.__pydantic_serializer__.to_json(event, exclude_none=True, exclude={"attributes"})
+    return head[:-1] + b',"attributes":' + orjson.dumps(event.attributes, option=_CURRENT) + b"}"
+
+
+def _rejection(
+    position: int, reason: str, loc: str, msg: str, value: object, raw: bytes, event: Event | None = None
+) -> Rejection:
+    name = loc.rsplit(".", 1)[-1]
+    error = FieldError(loc=loc, msg=msg, value=shown(value, name))
+    return Rejection(position, reason, (error,), raw, str(event.event_id) if event else None, event.event_type if event else None)
+
+
+def _mismatch(event: Event, told: Address, position: int, raw: bytes) -> Rejection | None:
+    tenant, agent = event.tenant.tenant_id, event.run.agent_id
+    if tenant != told.tenant:
+        text = f"the subject says tenant {told.tenant!r}"
+        return _rejection(position, "tenant_mismatch", "$.tenant.tenant_id", text, tenant, raw, event)
+    if told.kind == BATCH:
+        return None
+    if agent != told.agent:
+        text = f"the subject says agent {told.agent!r}; only kind 'batch' may carry several"
+        return _rejection(position, "agent_mismatch", "$.run.agent_id", text, agent, raw, event)
+    if event.kind != told.kind:
+        text = f"its kind is {event.kind!r}, the subject says {told.kind!r}; only kind 'batch' may mix them"
+        return _rejection(position, "kind_mismatch", "$.event_type", text, event.event_type, raw, event)
+    return None
+
+
+class _Times:
+    """The flags of one message's events, from the moment it was stored."""
+
+    __slots__ = ("_future", "_horizon", "_late", "_past")
+
+    def __init__(self, received_at: datetime, limits: Limits) -> None:
+        self._late = received_at - limits.late_after
+        self._future = received_at + limits.future_tolerance
+        self._horizon = received_at - limits.duplicate_horizon
+        self._past = limits.past_before
+
+    def flags(self, occurred_at: datetime) -> tuple[str, ...]:
+        if self._late <= occurred_at <= self._future:
+            return ()
+        if occurred_at > self._future:
+            return ("from_the_future",)
+        found = ["late"]
+        if occurred_at < self._horizon:
+            found.append("beyond_duplicate_horizon")
+        if occurred_at < self._past:
+            found.append("from_the_past")
+        return tuple(found)
+
+
+def _whole(opened: Opened, reason: str, msg: str) -> Opened:
+    """Nothing of the message can be used: one rejection stands for it."""
+    opened.received = 1
+    opened.candidates.clear()
+    error = FieldError(loc="$", msg=msg)
+    opened.rejections = [Rejection(0, reason, (error,), opened.message.data)]
+    return opened
+
+
+def take_apart(message: Received, limits: Limits) -> Opened:
+    """Reads every event of ``message``. Never raises: what surprises it is dead, ``internal_error``."""
+    opened = Opened(message, address(message.subject))
+    try:
+        return _take_apart(opened, limits)
+    except Exception as error:  # noqa: BLE001 - one message must never stop the stream
+        log.warning("message.surprised", sequence=message.sequence, error=repr(error)[:500])
+        return _whole(Opened(message, opened.address), "internal_error", f"{type(error).__name__}: {str(error)[:500]}")
+
+
+def _take_apart(opened: Opened, limits: Limits) -> Opened:
+    message, told = opened.message, opened.address
+    if len(message.data) > MAX_EVENT_BYTES:
+        return _whole(
+            opened, "too_large", f"a message may have at most {MAX_EVENT_BYTES:,} bytes, this has {len(message.data):,}"
+        )
+    if not told.valid:
+        return _whole(opened, "invalid_subject", "the subject must be telemetry.<tenant>.<agent>.<kind> with valid ids")
+    raws = raw_events(message)
+    if not raws:
+        return _whole(opened, "empty", "the message holds no event")
+    opened.received = len(raws)
+    received_at = message.stored_at
+    times = _Times(received_at, limits)
+    moment = received_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    before = f'"received_at":"{moment}","sequence":{message.sequence},"position":'.encode()
+    candidates, rejections, tenant = opened.candidates, opened.rejections, told.tenant
+    for position, raw in enumerate(raws):
+        if len(rejections) > MOST_LETTERS and len(raw) < SHORTEST_EVENT:
+            rejections.append(Rejection(position, "contract_violation", (), raw))
+            continue
+        event = read_event(raw)
+        if isinstance(event, Rejected):
+            rejections.append(Rejection(position, event.reason, event.errors, raw, event.event_id, event.event_type))
+            continue
+        wrong = _mismatch(event, told, position, raw)
+        if wrong is not None:
+            rejections.append(wrong)
+            continue
+        plain = normalised(event)
+        flags = times.flags(event.occurred_at)
+        ingest = before + b"%d" % position
+        if flags:
+            ingest += b',"flags":' + orjson.dumps(flags)
+            for flag in flags:
+                opened.flagged[flag] = opened.flagged.get(flag, 0) + 1
+        event_id = event.event_id
+        candidates.append(
+            Candidate(
+                position,
+                event_key(tenant, event_id),
+                payload_hash(plain),
+                KIND_OF[event.event_type],
+                plain[:-1] + _INGEST + ingest + b"}}",
+                raw,
+                str(event_id),
+                event.event_type,
+            )
+        )
+    return opened
+
+
+def _conflict(candidate: Candidate) -> Rejection:
+    error = FieldError(
+        loc="$.event_id", msg="another event with this id and different content was accepted before", value=candidate.event_id
+    )
+    return Rejection(
+        candidate.position, "conflicting_duplicate", (error,), candidate.raw, candidate.event_id, candidate.event_type
+    )
+
+
+def judge(opened: Iterable[Opened], known: Mapping[bytes, bytes]) -> list[Judged]:
+    """Each message's verdict, in order. ``known`` are the payload hashes of ids accepted before; repeats among these count too."""
+    seen: dict[bytes, bytes] = {}
+    judged = []
+    for one in opened:
+        accepted, rejections, duplicates = [], one.rejections, 0
+        for candidate in one.candidates:
+            before = seen.get(candidate.key) or known.get(candidate.key)
+            if before is None:
+                seen[candidate.key] = candidate.payload
+                accepted.append(candidate)
+            elif before == candidate.payload:
+                duplicates += 1
+            else:
+                rejections.append(_conflict(candidate))
+        rejections.sort(key=_position)
+        judged.append(Judged(one.message, one.address, one.received, accepted, rejections, duplicates, one.flagged))
+    return judged
+
+
+def _position(rejection: Rejection) -> int:
+    return rejection.position
+
+
+def dead_kind(rejection: Rejection, told: Address) -> str:
+    """The kind a rejected event is filed under: its own where it names one, else the subject's."""
+    return KIND_OF.get(rejection.event_type or "", told.kind if told.valid else UNKNOWN)

@@ -1,0 +1,41 @@
+"""The agent's output on disk: bounded, the newest kept."""
+
+import os
+from pathlib import Path
+
+
+class AgentLog:
+    """``path``, and older parts as ``path.1`` …; at most ``parts`` files of ``part_bytes``, the oldest dropped."""
+
+    def __init__(self, path: Path, *, part_bytes: int = 5_000_000, parts: int = 3) -> None:
+        self._path = path
+        self._part_bytes = part_bytes
+        self._parts = parts
+        self._file = -1
+        self._size = 0
+        self._open()
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._size = os.fstat(self._file).st_size
+
+    def write(self, data: bytes) -> None:
+        """Appends ``data``. Output that the disk refuses is lost: an agent must not stop for its log."""
+        if self._size and self._size + len(data) > self._part_bytes:
+            self._rotate()
+        try:
+            self._size += os.write(self._file, data)
+        except OSError:
+            return
+
+    def _rotate(self) -> None:
+        os.close(self._file)
+        for number in range(self._parts - 1, 0, -1):
+            older = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
+            if older.exists():
+                older.replace(self._path.with_name(f"{self._path.name}.{number}"))
+        self._open()
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._file)

@@ -1,0 +1,96 @@
+"""The command line of a sidecar: ``python -m sidecar``, ``agentops sidecar``."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from service import logs
+from sidecar.app import CannotStartError, serve
+from sidecar.settings import SidecarSettings
+from streams.settings import NatsSettings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options. Every one may also be given as the environment variable AGENTOPS_SIDECAR_<OPTION>."""
+    found = argparse.ArgumentParser(
+        prog="agentops sidecar",
+        usage="%(prog)s --agent-id ID --tenant TENANT [options] (--command CMD … | -- CMD … | --url URL)",
+        description="Runs beside one agent: probes, measures and proxies it, takes its events, enforces faults.",
+        epilog="NATS is found by NATS_URL, NATS_USER, NATS_PASSWORD and so on; where it is away, events wait on disk.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    add = found.add_argument
+    add("--agent-id", metavar="ID", help="1 to 64 of A-Z a-z 0-9 _ -")
+    add("--tenant", metavar="T", help="tenant the agent belongs to")
+    add("--workspace", metavar="W")
+    add("--project", metavar="P")
+    add("--name", help="shown to people (default: the agent's id)")
+    add("--version", help="version of the agent")
+    add("--agent-type", metavar="TYPE")
+    add("--command", nargs=argparse.REMAINDER, metavar="CMD", help="the agent's command: everything after this")
+    add("--url", help="an agent that runs already, instead of a command")
+    add("--pid", type=int, help="with --url: the agent's process on this machine")
+    add("--port", type=int, help="the agent's own port, told to it as PORT (default 0: a free one)")
+    add("--proxy-port", type=int, metavar="PORT", help="where the proxy listens (default 0: a free one)")
+    add("--door-port", type=int, metavar="PORT", help="where POST /v1/events listens (default 0: a free one)")
+    add("--host", help="address of proxy and door (default 127.0.0.1)")
+    add("--advertise", metavar="HOST", help="host name under which others reach the proxy")
+    add(
+        "--probe",
+        dest="probes",
+        action="append",
+        metavar="SPEC",
+        help="http[:/path] | tcp | process, then [:interval=1,timeout=2,failures=3,successes=1]; or a ProbeConfig as JSON; "
+        "repeatable (default: process, or tcp with --url)",
+    )
+    add("--heartbeat", dest="heartbeat_s", type=float, metavar="SECONDS", help="between heartbeats (default 5)")
+    add("--start-grace", dest="start_grace_s", type=float, metavar="SECONDS", help="patience with a starting agent (default 10)")
+    add("--stop-timeout", dest="stop_timeout_s", type=float, metavar="SECONDS", help="from TERM to KILL (default 5)")
+    add("--data", metavar="DIR", help="data directory (default $AGENTOPS_DATA, else ./data)")
+    add("--working-directory", metavar="DIR", help="where the command runs")
+    return found
+
+
+def read(argv: Sequence[str]) -> SidecarSettings:
+    """The settings in ``argv`` and the environment; exits with 2 and the reason where they are wrong."""
+    found = parser()
+    arguments = list(argv)
+    after: list[str] = []
+    if "--command" not in arguments and "--" in arguments:
+        cut = arguments.index("--")
+        arguments, after = arguments[:cut], arguments[cut + 1 :]
+    given: dict[str, Any] = vars(found.parse_args(arguments))
+    command = given.pop("command", after)
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if command:
+        given["command"] = tuple(command)
+    try:
+        settings = SidecarSettings(**given)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'options'}: {item['msg']}" for item in error.errors()]
+        found.error("; ".join(lines))
+    if bool(settings.command) == bool(settings.url):
+        found.error("give either the agent's --command or its --url")
+    if settings.pid is not None and settings.url is None:
+        found.error("--pid goes with --url: the process of a --command is known")
+    if settings.url is not None and not settings.url.startswith(("http://", "https://")):
+        found.error("--url begins with http:// or https://")
+    return settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a sidecar until SIGTERM or SIGINT; returns the exit code: 0 stopped as asked, 1 could not start, 2 wrong use."""
+    settings = read(sys.argv[1:] if argv is None else argv)
+    logs.configure("sidecar")
+    try:
+        asyncio.run(serve(settings, NatsSettings()))
+    except CannotStartError as error:
+        print(f"sidecar of {settings.agent_id}: {error}", file=sys.stderr)
+        return 1
+    return 0

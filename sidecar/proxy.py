@@ -1,0 +1,252 @@
+"""The reverse proxy in front of the agent: measures real requests, applies faults, adds nothing else.
+
+Bodies stream both ways as they come (SSE and chunked included), still encoded; a client that leaves ends the request at
+the agent too. An answer that a fault made carries ``X-Agentops-Fault``. Fullness: at most ``MOST_IN_FLIGHT`` requests at
+once, one more is answered 503.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp import hdrs, web
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from service.instruments import PROXY_REQUESTS, PROXY_SECONDS
+from sidecar.enforcement import Enforcer
+from sidecar.faults import Active, Delay, Fail, Hold, treatment
+from sidecar.window import Traffic, Window
+
+log = structlog.get_logger(__name__)
+
+MOST_IN_FLIGHT: Final = 2000
+FAULT_HEADER: Final = "X-Agentops-Fault"
+_CONNECT_S: Final = 5.0
+_HOP_BY_HOP: Final = frozenset({
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade", "expect",
+})  # fmt: skip
+_STREAMS: Final = frozenset({"text/event-stream", "application/x-ndjson"})
+"""Answers that last as long as they like: their latency is the time to their beginning."""
+_SKIP: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
+
+
+class AgentAwayError(Exception):
+    """The agent cannot be asked. Trying again helps once it is back."""
+
+
+def end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+    """``headers`` without those that concern one connection only."""
+    dropped = _HOP_BY_HOP | {name.strip().lower() for value in headers.getall(hdrs.CONNECTION, ()) for name in value.split(",")}
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+
+
+class _Relayed(web.StreamResponse):
+    """The agent's answer, with the agent's headers."""
+
+    def __init__(self, upstream: aiohttp.ClientResponse) -> None:
+        super().__init__(status=upstream.status, reason=upstream.reason, headers=end_to_end(upstream.headers))
+        self.said = frozenset(name.lower() for name in upstream.headers)
+
+
+async def _only_what_the_agent_said(_: web.Request, response: web.StreamResponse) -> None:
+    if isinstance(response, _Relayed):
+        for name in (hdrs.SERVER, hdrs.DATE, hdrs.CONTENT_TYPE):
+            if name.lower() not in response.said:
+                response.headers.pop(name, None)
+
+
+def _failure(status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": {"type": kind, "message": message}}, status=status, headers=headers)
+
+
+def _injected(item: Active, status: int, message: str) -> web.Response:
+    fault = item.fault
+    return _failure(status, "injected_fault", message, {FAULT_HEADER: f"{fault.kind}; id={fault.fault_id}"})
+
+
+class Proxy:
+    """Stands at ``proxy_port`` for the agent at ``target``.
+
+    ``away`` says why the agent cannot be asked, if so. While it is ``starting``, requests it could not take yet are not
+    counted against it: they would condemn it the moment it is up.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        enforcer: Enforcer,
+        away: Callable[[], str | None],
+        starting: Callable[[], bool],
+        *,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._target = target.rstrip("/")
+        self._enforcer = enforcer
+        self._away = away
+        self._starting = starting
+        self._draw = draw
+        self._window = Window()
+        self._pending: dict[object, float] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Requests begun and not ended."""
+        return len(self._pending)
+
+    def traffic(self) -> Traffic:
+        """What the last ten seconds saw."""
+        return self._window.traffic(time.monotonic(), self._pending.values())
+
+    def application(self) -> web.Application:
+        """The proxy as an aiohttp application; run it with ``auto_decompress=False`` and ``handler_cancellation=True``."""
+        application = web.Application(client_max_size=0)
+        application.on_response_prepare.append(_only_what_the_agent_said)
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        application.cleanup_ctx.append(self._client)
+        return application
+
+    async def _client(self, _: web.Application) -> AsyncIterator[None]:
+        # Below the keep-alive of common servers, so that a connection is rarely reused as it is being closed.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=_SKIP,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+        )
+        yield
+        await self._session.close()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if len(self._pending) >= MOST_IN_FLIGHT:
+            PROXY_REQUESTS.labels("refused").inc()
+            return _failure(503, "busy", f"{MOST_IN_FLIGHT} requests are in flight", {"Retry-After": "1"})
+        token = object()
+        began_at = self._pending[token] = time.monotonic()
+        outcome, failed, answered_at = "aborted", True, None
+        try:
+            response: web.StreamResponse | None = await self._faulty()
+            if response is None:
+                response, outcome, answered_at = await self._forward(request)
+            else:
+                outcome = "fault"
+            failed = response.status >= 500 or outcome == "broken"
+            return response
+        except AgentAwayError as error:
+            outcome = "unreachable"
+            return _failure(503, "agent_unreachable", str(error), {"Retry-After": "1"})
+        finally:
+            del self._pending[token]
+            now = time.monotonic()
+            latency_s = (now if answered_at is None else answered_at) - began_at
+            if not (outcome == "unreachable" and self._starting()):
+                self._window.add(now, latency_s * 1000, failed=failed)
+            PROXY_REQUESTS.labels(outcome).inc()
+            PROXY_SECONDS.observe(latency_s)
+
+    async def _faulty(self) -> web.Response | None:
+        active = self._enforcer.active
+        if not active:
+            return None
+        for step in treatment(active, time.monotonic(), self._draw):
+            match step:
+                case Delay(cause, seconds):
+                    await self._enforcer.while_active(cause, seconds)
+                case Hold(cause):
+                    await self._enforcer.while_active(cause)
+                    return _injected(cause, 504, "a blackhole fault held this request until it ended")
+                case Fail(cause, status):
+                    return _injected(cause, status, "an error fault answered instead of the agent")
+        return None
+
+    async def _forward(self, request: web.Request) -> tuple[web.StreamResponse, str, float | None]:
+        if (why := self._away()) is not None:
+            raise AgentAwayError(why)
+        assert self._session is not None
+        if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+            return await self._websocket(request)
+        path = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
+        try:
+            upstream = await self._session.request(
+                request.method,
+                URL(self._target + path, encoded=True),
+                headers=end_to_end(request.headers),
+                data=request.content if request.body_exists else None,
+                allow_redirects=False,
+            )
+        except aiohttp.ServerDisconnectedError:
+            return _failure(502, "agent_disconnected", "the agent closed the connection without an answer"), "broken", None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise AgentAwayError(str(error) or type(error).__name__) from error
+        try:
+            return await self._relay(request, upstream)
+        finally:
+            # Closed, not released: what the client no longer wants, the agent need not finish.
+            upstream.close()
+
+    async def _relay(
+        self, request: web.Request, upstream: aiohttp.ClientResponse
+    ) -> tuple[web.StreamResponse, str, float | None]:
+        response = _Relayed(upstream)
+        answered_at = time.monotonic() if upstream.content_type in _STREAMS else None
+        if upstream.content_length is None and request.version == aiohttp.HttpVersion11:
+            response.enable_chunked_encoding()
+        await response.prepare(request)
+        try:
+            async for part in upstream.content.iter_any():
+                await response.write(part)
+        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError):
+            # The client must see that the answer is not whole.
+            if request.transport is not None:
+                request.transport.abort()
+            return response, "broken", answered_at
+        await response.write_eof()
+        return response, f"{upstream.status // 100}xx", answered_at
+
+    async def _websocket(self, request: web.Request) -> tuple[web.StreamResponse, str, float | None]:
+        assert self._session is not None
+        asked = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if part.strip()]
+        headers = CIMultiDict(
+            (name, value) for name, value in end_to_end(request.headers).items() if not name.lower().startswith("sec-websocket")
+        )
+        try:
+            agent = await self._session.ws_connect(
+                URL(self._target + request.raw_path, encoded=True), headers=headers, protocols=asked, max_msg_size=0
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise AgentAwayError(str(error) or type(error).__name__) from error
+        async with agent:
+            client = web.WebSocketResponse(protocols=[agent.protocol] if agent.protocol else (), max_msg_size=0)
+            await client.prepare(request)
+            answered_at = time.monotonic()
+            pumps = [
+                asyncio.create_task(_pump(client, agent), name="websocket-up"),
+                asyncio.create_task(_pump(agent, client), name="websocket-down"),
+            ]
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+            await client.close(code=agent.close_code or 1000)
+            return client, "websocket", answered_at
+
+
+Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+
+async def _pump(source: Socket, sink: Socket) -> None:
+    async for message in source:
+        if message.type is aiohttp.WSMsgType.TEXT:
+            await sink.send_str(message.data)
+        elif message.type is aiohttp.WSMsgType.BINARY:
+            await sink.send_bytes(message.data)

@@ -1,0 +1,137 @@
+"""The events a sidecar reports about its agent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from schemas.events import Event, EventType
+from schemas.ids import derived_id
+from schemas.sections import Agent, AgentStatus, Check, Fault, FaultKind, Health, Metrics, Run, Tenant
+from sidecar.faults import Ending
+from sidecar.frames import Record
+from sidecar.probes import Health as Found
+from sidecar.process import Ended
+from sidecar.sampling import Usage
+from sidecar.window import Traffic
+
+STOPPED_BY_COMMAND = "stopped by command"
+"""The reason of a deliberate stop: readers tell it from a failure by these words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose sidecar this is."""
+
+    tenant: Tenant
+    agent_id: str
+    name: str
+    version: str
+    agent_type: str
+    proxy_url: str
+
+    def agent(
+        self,
+        status: AgentStatus,
+        *,
+        pid: int | None = None,
+        started_at: datetime | None = None,
+        ended: Ended | None = None,
+        reason: str | None = None,
+    ) -> Agent:
+        """The agent section."""
+        return Agent(
+            name=self.name,
+            version=self.version,
+            agent_type=self.agent_type,
+            status=status,
+            pid=pid,
+            started_at=started_at,
+            exit_code=None if ended is None else ended.exit_code,
+            signal=None if ended is None else ended.signal,
+            reason=reason,
+            proxy_url=self.proxy_url,
+        )
+
+    def event(
+        self,
+        event_type: EventType,
+        event_id: UUID,
+        at: datetime,
+        *,
+        agent: Agent | None = None,
+        health: Health | None = None,
+        metrics: Metrics | None = None,
+        fault: Fault | None = None,
+        because: str | None = None,
+    ) -> Event:
+        """An event about this agent."""
+        return Event(
+            event_version="v1",
+            event_id=event_id,
+            event_type=event_type,
+            occurred_at=at,
+            tenant=self.tenant,
+            run=Run(agent_id=self.agent_id),
+            agent=agent,
+            health=health,
+            metrics=metrics,
+            fault=fault,
+            attributes={} if because is None else {"because": because},
+        )
+
+    def fault_injected(self, fault: Fault, at: datetime) -> Event:
+        """A fault came into force; told twice it is the same event."""
+        event_id = derived_id("fault.injected", self.tenant.tenant_id, self.agent_id, fault.fault_id)
+        return self.event("fault.injected", event_id, at, fault=fault)
+
+    def fault_cleared(self, fault: Fault, ending: Ending, at: datetime) -> Event:
+        """A fault is over; told twice it is the same event."""
+        event_id = derived_id("fault.cleared", self.tenant.tenant_id, self.agent_id, fault.fault_id)
+        return self.event("fault.cleared", event_id, at, fault=fault, because=ending)
+
+
+def health(found: Found, checks: Sequence[Check], active: Sequence[FaultKind], interval_s: float) -> Health:
+    """The health section of a heartbeat."""
+    return Health(
+        status=found.status,
+        reason=found.reason,
+        checks=tuple(checks),
+        active_faults=tuple(dict.fromkeys(active)),
+        interval_s=interval_s,
+    )
+
+
+def metrics(traffic: Traffic, in_flight: int, usage: Usage, spool_bytes: int, spool_dropped: int) -> Metrics:
+    """The metrics section of a heartbeat; what had no requests has no latency."""
+    return Metrics(
+        latency_ms=_rounded(traffic.latency_ms),
+        latency_p95_ms=_rounded(traffic.latency_p95_ms),
+        error_rate=traffic.error_rate,
+        requests=traffic.requests,
+        errors=traffic.errors,
+        requests_per_s=traffic.requests_per_s,
+        in_flight=in_flight,
+        cpu_percent=_rounded(usage.cpu_percent),
+        memory_rss_bytes=usage.memory_rss_bytes,
+        memory_vms_bytes=usage.memory_vms_bytes,
+        process_count=usage.process_count,
+        threads=usage.threads,
+        system_cpu_percent=_rounded(usage.system_cpu_percent),
+        system_memory_percent=usage.system_memory_percent,
+        disk_read_bytes=usage.disk_read_bytes,
+        disk_write_bytes=usage.disk_write_bytes,
+        network_sent_bytes=usage.network_sent_bytes,
+        network_received_bytes=usage.network_received_bytes,
+        spool_bytes=spool_bytes,
+        spool_dropped=spool_dropped,
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def record(event: Event) -> Record:
+    """``event`` as the spool keeps it."""
+    return Record(event.kind, str(event.event_id), event.model_dump_json(exclude_none=True).encode())

@@ -1,0 +1,89 @@
+"""What a sidecar is told: by its command line, else by its environment."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schemas.model import Token
+from schemas.state import ProbeConfig
+from sidecar.probes import parse
+from streams.subjects import RESERVED_AGENT_ID
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class SidecarSettings(BaseSettings):
+    """One sidecar. Every field is also the environment variable ``AGENTOPS_SIDECAR_<FIELD>``, but for ``url`` and ``data``; the command line wins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AGENTOPS_SIDECAR_", frozen=True, use_attribute_docstrings=True, extra="ignore", populate_by_name=True
+    )
+
+    agent_id: Token
+    tenant: Token
+    workspace: Token | None = None
+    project: Token | None = None
+    name: str = ""
+    """Shown to people; empty: the agent's id."""
+    version: str = "unknown"
+    agent_type: str = "service"
+    command: tuple[str, ...] = ()
+    """The agent's command; empty with ``url``."""
+    url: str | None = Field(default=None, validation_alias=AliasChoices("url", "AGENTOPS_SIDECAR_AGENT_URL"))
+    """An agent that runs already, here or elsewhere. In the environment AGENTOPS_SIDECAR_AGENT_URL: AGENTOPS_SIDECAR_URL is
+    what an agent is told of its door, and a sidecar may be started by an agent."""
+    pid: int | None = None
+    """With ``url``: the agent's process on this machine, if it is here."""
+    port: Port = 0
+    """The agent's own port, told to it as PORT; 0 takes a free one."""
+    proxy_port: Port = 0
+    """Where the proxy listens; 0 takes a free one."""
+    door_port: Port = 0
+    """Where the local door listens; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Address of proxy and door. Loopback unless others must reach the agent through the proxy (containers)."""
+    advertise: str | None = None
+    """Host name under which others reach the proxy; None: ``host``."""
+    probes: Annotated[tuple[ProbeConfig, ...], NoDecode] = ()
+    """None given: the process, or with ``url`` and no pid its port. In the environment separated by spaces."""
+    heartbeat_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """Between heartbeats; readers miss an agent after three."""
+    start_grace_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    """Failed probes do not condemn an agent that is still coming up for so long."""
+    stop_timeout_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    """From TERM to KILL."""
+    data: Path = Field(default=Path("data"), validation_alias=AliasChoices("data", "AGENTOPS_DATA"))
+    """Data directory of the whole system."""
+    working_directory: Path | None = None
+    """Where the command runs; None: here."""
+    spool_max_bytes: Annotated[int, Field(ge=1_100_000)] = 64 * 1024 * 1024
+    """Bound of the spool; when full the door answers 503."""
+    spool_sync: bool = False
+    """Flush every append to disk: accepted means safe from power loss too, at a price of one fsync a request."""
+
+    @field_validator("probes", mode="before")
+    @classmethod
+    def _read_probes(cls, value: object) -> object:
+        specs = value.split() if isinstance(value, str) else value
+        return (
+            tuple(parse(item) if isinstance(item, str) else item for item in specs) if isinstance(specs, list | tuple) else specs
+        )
+
+    @field_validator("agent_id")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value == RESERVED_AGENT_ID:
+            raise ValueError(f"{RESERVED_AGENT_ID!r} is reserved")
+        return value
+
+    @property
+    def agent_directory(self) -> Path:
+        """Logs and run files of this agent."""
+        return self.data / "agents" / self.agent_id
+
+    @property
+    def spool_directory(self) -> Path:
+        """The spool of this agent."""
+        return self.data / "spool" / self.agent_id

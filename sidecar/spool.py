@@ -1,0 +1,242 @@
+"""The bounded spool on disk: everything on its way to NATS, in order, across kills of this process.
+
+Fullness: at most ``max_bytes`` of segment files; a record beyond that is refused, never an older one dropped. Records are
+removed only after NATS stored them. Durability: a record is with the operating system before ``append`` returns, so it
+survives any kill of this process; with ``sync`` it is on the disk, and survives power loss, at one fsync an append.
+"""
+
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+from zlib import crc32
+
+import structlog
+
+from sidecar.frames import HEAD_BYTES, Record, UnreadableRecordError, decode, encode, frame_bytes, record
+
+log = structlog.get_logger(__name__)
+
+_POSITION: Final = struct.Struct(">QQQQ")
+_SEGMENT_BYTES: Final = 4 * 1024 * 1024
+_ROLL_WHEN_EMPTY_BYTES: Final = 256 * 1024
+
+
+class SpoolBusyError(RuntimeError):
+    """Another sidecar of the same agent holds the spool. Trying again helps once that one has ended."""
+
+
+class Place(NamedTuple):
+    """A place between two records."""
+
+    segment: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The records are in the spool."""
+
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Nothing was taken: there is no room."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The records that leave next, together."""
+
+    records: tuple[Record, ...]
+    end: Place
+
+
+class Spool:
+    """One agent's spool. ``open`` recovers it: a torn tail is cut off, everything before it is kept."""
+
+    def __init__(self, directory: Path, max_bytes: int, *, sync: bool) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._segment_bytes = max(4096, min(_SEGMENT_BYTES, max_bytes // 8))
+        self._sync = sync
+        self._sizes: dict[int, int] = {}
+        self._done = Place(0, 0)
+        self._taken = Place(0, 0)
+        self._readers: dict[int, int] = {}
+        self._lock_file = -1
+        self._position_file = -1
+        self._writer = -1
+        self.unreadable = 0
+        """Places where the files held no records any more (a damaged disk), each skipped to the next segment."""
+
+    @classmethod
+    def open(cls, directory: Path, max_bytes: int, *, sync: bool = False, patience_s: float = 0.0) -> "Spool":
+        """The spool in ``directory``, this process being its only user; raises SpoolBusyError after ``patience_s``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        spool = cls(directory, max_bytes, sync=sync)
+        spool._lock(patience_s)
+        spool._recover()
+        return spool
+
+    def _lock(self, patience_s: float) -> None:
+        self._lock_file = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    os.close(self._lock_file)
+                    raise SpoolBusyError(f"another sidecar uses {self._directory}: stop it first") from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def _path(self, segment: int) -> Path:
+        return self._directory / f"{segment:020d}.seg"
+
+    def _recover(self) -> None:
+        self._position_file = os.open(self._directory / "position", os.O_RDWR | os.O_CREAT, 0o600)
+        raw = os.pread(self._position_file, _POSITION.size + 4, 0)
+        if len(raw) == _POSITION.size + 4 and crc32(raw[:-4]) == int.from_bytes(raw[-4:], "big"):
+            first, offset, last, end = _POSITION.unpack(raw[:-4])
+            self._done, self._taken = Place(first, offset), Place(last, end)
+        for path in self._directory.glob("*.seg"):
+            segment = int(path.stem)
+            if segment < self._done.segment:
+                path.unlink()
+            else:
+                self._sizes[segment] = path.stat().st_size
+        if not self._sizes:
+            self._roll(self._done.segment + 1)
+            return
+        newest, oldest = max(self._sizes), min(self._sizes)
+        data = self._path(newest).read_bytes()
+        whole = decode(data).end
+        if whole < len(data):
+            log.warning("spool.torn_tail", cut_bytes=len(data) - whole, kept_bytes=whole)
+            os.truncate(self._path(newest), whole)
+            self._sizes[newest] = whole
+        if self._done.segment < oldest:
+            self._done = Place(oldest, 0)
+        if self._done.offset > self._sizes[self._done.segment]:
+            self._done = Place(self._done.segment, self._sizes[self._done.segment])
+        self._writer = os.open(self._path(newest), os.O_WRONLY | os.O_APPEND)
+
+    def _roll(self, segment: int) -> None:
+        if self._writer >= 0:
+            os.close(self._writer)
+        self._writer = os.open(self._path(segment), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        self._sizes[segment] = 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes not yet stored by NATS."""
+        return sum(self._sizes.values()) - (self._done.offset if self._done.segment in self._sizes else 0)
+
+    def append(self, records: Sequence[Record], *, share: float = 1.0) -> Stored | Full:
+        """All of ``records``, or none: refused where they would fill more than ``share`` of the bound, or the disk."""
+        data = b"".join(encode(item.payload()) for item in records)
+        held = sum(self._sizes.values())
+        if held + len(data) > self._max_bytes * share:
+            return Full(f"the spool holds {held:,} of {int(self._max_bytes * share):,} bytes")
+        newest = max(self._sizes)
+        size = self._sizes[newest]
+        try:
+            if size and size + len(data) > self._segment_bytes:
+                self._roll(newest + 1)
+                newest, size = newest + 1, 0
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._writer, view) :]
+            if self._sync:
+                os.fdatasync(self._writer)
+        except OSError as error:
+            os.truncate(self._path(newest), size)
+            log.error("spool.write_failed", error=repr(error))
+            return Full(f"the disk refuses: {error.strerror}")
+        self._sizes[newest] = size + len(data)
+        return Stored(len(records))
+
+    def take(self, most_bytes: int, most_records: int) -> Batch | None:
+        """The next records of one segment, or None. Remembered on disk: after a kill the same batch is taken again."""
+        while True:
+            segment, offset = self._done
+            size = self._sizes.get(segment, 0)
+            if offset < size:
+                begun = self._taken.segment == segment and self._taken.offset > offset
+                end = min(self._taken.offset, size) if begun else size
+                found = self._read(segment, offset, end, None if begun else most_bytes, None if begun else most_records)
+                if found is not None:
+                    if found.end != self._taken:
+                        self._taken = found.end
+                        self._remember()
+                    return found
+                self.unreadable += 1
+                log.error("spool.unreadable", segment=segment, offset=offset, bytes=size - offset)
+            later = [number for number in self._sizes if number > segment]
+            if not later:
+                if offset < size:
+                    # Damage in the segment being written: what comes next goes to a fresh one.
+                    self._roll(segment + 1)
+                    continue
+                return None
+            self._move(Place(min(later), 0))
+
+    def _read(self, segment: int, offset: int, end: int, most_bytes: int | None, most_records: int | None) -> Batch | None:
+        if segment not in self._readers:
+            self._readers[segment] = os.open(self._path(segment), os.O_RDONLY)
+        reader = self._readers[segment]
+        wanted = end - offset if most_bytes is None else min(end - offset, most_bytes)
+        head = os.pread(reader, HEAD_BYTES, offset)
+        first = frame_bytes(head)
+        if first is None or offset + first > end:
+            return None
+        frames = decode(os.pread(reader, max(wanted, first), offset), most_bytes=most_bytes, most_frames=most_records)
+        if not frames.payloads:
+            return None
+        records = []
+        for payload in frames.payloads:
+            try:
+                records.append(record(payload))
+            except UnreadableRecordError as error:
+                self.unreadable += 1
+                log.error("spool.unreadable", segment=segment, offset=offset, error=str(error))
+        return Batch(tuple(records), Place(segment, offset + frames.end))
+
+    def remove(self, batch: Batch) -> None:
+        """``batch``, as taken, is stored by NATS: it will not be taken again."""
+        self._move(batch.end)
+        newest = max(self._sizes)
+        if self._done == Place(newest, self._sizes[newest]) and self._sizes[newest] > min(
+            _ROLL_WHEN_EMPTY_BYTES, self._segment_bytes // 2
+        ):
+            self._roll(newest + 1)
+            self._move(Place(newest + 1, 0))
+
+    def _move(self, place: Place) -> None:
+        self._done = place
+        self._remember()
+        for segment in [number for number in self._sizes if number < place.segment]:
+            if segment in self._readers:
+                os.close(self._readers.pop(segment))
+            self._path(segment).unlink(missing_ok=True)
+            del self._sizes[segment]
+
+    def _remember(self) -> None:
+        packed = _POSITION.pack(*self._done, *self._taken)
+        os.pwrite(self._position_file, packed + crc32(packed).to_bytes(4, "big"), 0)
+
+    def close(self) -> None:
+        """Lets go of the files; what waits stays for the next sidecar."""
+        for file in (self._writer, self._position_file, *self._readers.values(), self._lock_file):
+            os.close(file)
+        self._readers.clear()

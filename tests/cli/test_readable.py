@@ -1,0 +1,107 @@
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_manager.cli import readable
+from agent_manager.cli.when import NotATimeError, moment, seconds
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("0", "$0"),
+        ("0.000000042", "$0.000000042"),
+        ("0.00123456", "$0.00123"),
+        ("0.5", "$0.500"),
+        ("12.345", "$12.34"),
+        ("1234567.8", "$1,234,567.80"),
+        ("-0.25", "-$0.250"),
+        (None, "–"),
+    ],
+)
+def test_money_is_readable_from_nano_dollars_to_millions(value: str | None, shown: str) -> None:
+    assert readable.money(value) == shown
+
+
+@given(st.decimals(min_value=0, max_value=Decimal(10) ** 8, places=9))
+def test_money_is_never_scientific_and_never_far_off(value: Decimal) -> None:
+    shown = readable.money(value)
+    assert "e" not in shown.lower()
+    read = Decimal(shown.removeprefix("$").replace(",", ""))
+    assert abs(read - value) <= max(value / 100, Decimal("0.005") if value >= 1 else Decimal("1e-9"))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.85, "850 ms"),
+        (4.23, "4.2 s"),
+        (42, "42 s"),
+        (185, "3 min 5 s"),
+        (120, "2 min"),
+        (7440, "2 h 4 min"),
+        (93_600, "1 d 2 h"),
+        (None, "–"),
+    ],
+)
+def test_durations_have_the_unit_that_fits(value: float | None, shown: str) -> None:
+    assert readable.duration(value) == shown
+
+
+def test_ages_look_back_and_ahead() -> None:
+    assert readable.age(NOW - timedelta(seconds=90), NOW) == "1 min 30 s ago"
+    assert readable.age((NOW + timedelta(minutes=5)).isoformat(), NOW) == "in 5 min"
+    assert readable.age(NOW, NOW) == "just now"
+    assert readable.age(None, NOW) == "–"
+
+
+@given(st.floats(min_value=0, max_value=1e9, allow_nan=False))
+def test_every_duration_can_be_shown(value: float) -> None:
+    assert readable.duration(value).split()[-1] in {"ms", "s", "min", "h", "d"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "shown"),
+    [
+        ("cost_usd", "1.5", "$1.50"),
+        ("p95_ms", 2500.0, "2.5 s"),
+        ("input_tokens", 1234567, "1,234,567"),
+        ("model", "gpt-4o", "gpt-4o"),
+        ("labels", {"a": 1}, "a=1"),
+        ("x", None, "–"),
+    ],
+)
+def test_a_querys_values_are_told_by_their_columns(column: str, value: object, shown: str) -> None:
+    assert readable.cell(column, value) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("5m", 300), ("90", 90), ("1h30m", 5400), ("250ms", 0.25), ("2d", 172_800), ("1.5 h", 5400)]
+)
+def test_durations_are_read_as_people_write_them(text: str, value: float) -> None:
+    assert seconds(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5 parsecs", "-5m", "1 2", "m"])
+def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(NotATimeError, match="30s"):
+        seconds(text)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_time_or_refused(text: str) -> None:
+    try:
+        assert moment(text, NOW).tzinfo is not None
+    except NotATimeError:
+        pass
+
+
+def test_moments_may_be_relative_or_exact() -> None:
+    assert moment("24h", NOW) == NOW - timedelta(days=1)
+    assert moment("now", NOW) == NOW
+    assert moment("2026-11-20T08:00:00Z", NOW) == datetime(2026, 11, 20, 8, tzinfo=UTC)

@@ -1,0 +1,250 @@
+"""A sidecar beside a real agent: it starts, watches, reports and stops it."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+from nats.aio.client import Client
+
+from schemas.events import Event
+from schemas.reading import read_event
+from streams import subjects
+from tests.conftest import until
+from tests.sidecar.running import HTTP_PROBE, Sidecar, Telemetry
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+async def test_an_agent_is_started_watched_and_reported(sidecar: Sidecar, telemetry: Telemetry) -> None:
+    await sidecar.start("--probe", HTTP_PROBE, "--probe", "process", "--name", "Agent One", "--version", "1.2.3")
+    started = await telemetry.find("agent.started")
+    assert started["agent"]["pid"] == sidecar.run["agent_pid"]
+    assert started["agent"]["proxy_url"] == sidecar.proxy
+    await telemetry.find("agent.heartbeat", health__status="HEALTHY", agent__status="running")
+    for _ in range(4):
+        assert (await sidecar.get())[0] == 200
+    beat = await telemetry.find("agent.heartbeat", metrics__requests=4)
+    assert (beat["agent"]["name"], beat["agent"]["version"]) == ("Agent One", "1.2.3")
+    assert [check["name"] for check in beat["health"]["checks"]] == ["http /health", "process"]
+    assert beat["health"]["interval_s"] == 0.5
+    metrics = beat["metrics"]
+    assert metrics["memory_rss_bytes"] > 1_000_000
+    assert metrics["process_count"] == 1
+    assert metrics["error_rate"] == 0
+    assert 0 < metrics["latency_ms"] < 1000
+    assert {"cpu_percent", "threads", "system_cpu_percent", "system_memory_percent", "spool_bytes"} <= metrics.keys()
+    for event, subject in zip(telemetry.events, telemetry.subjects, strict=True):
+        read = read_event(orjson.dumps(event))
+        assert isinstance(read, Event), read
+        assert subject in {f"telemetry.acme.a1.{read.kind}", "telemetry.acme.a1.batch"}
+
+
+async def test_the_agent_is_told_what_it_needs_and_no_secret(sidecar: Sidecar) -> None:
+    await sidecar.start("--name", "One", "--agent-type", "chat", "--version", "2", "--workspace", "w", "--project", "p")
+    await until(sidecar.answers, "the agent answers")
+    _, told = await sidecar.get("/environment")
+    expected = {
+        "AGENT_ID": "a1", "AGENT_NAME": "One", "AGENT_TYPE": "chat", "AGENT_VERSION": "2", "AGENTOPS_TENANT": "acme",
+        "AGENTOPS_WORKSPACE": "w", "AGENTOPS_PROJECT": "p", "AGENTOPS_SIDECAR_URL": sidecar.door,
+        "PORT": str(sidecar.run["agent_port"]),
+    }  # fmt: skip
+    assert expected.items() <= told.items()
+    assert told["NATS_URL"].startswith("nats://")
+    assert "NATS_PASSWORD" not in told
+    assert "the agent begins\nand complains\n" in (sidecar.data / "agents/a1/agent.log").read_text()
+
+
+async def test_asked_to_stop_it_stops_the_agent_and_says_so(sidecar: Sidecar, telemetry: Telemetry) -> None:
+    await sidecar.start("--probe", HTTP_PROBE)
+    await until(sidecar.answers, "the agent answers")
+    agent = sidecar.agent
+    assert await sidecar.stop() == 0
+    assert gone(agent)
+    stopped = await telemetry.find("agent.stopped")
+    assert (stopped["agent"]["reason"], stopped["agent"]["status"]) == ("stopped by command", "stopped")
+    assert telemetry.events[-1] == stopped
+    assert not (sidecar.data / "agents/a1/sidecar.json").exists()
+
+
+async def test_an_agent_that_ignores_term_is_killed_with_all_it_started(sidecar: Sidecar, telemetry: Telemetry) -> None:
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "subprocess.Popen([sys.executable, '-c', 'import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)']);"
+        "time.sleep(600)"
+    )
+    await sidecar.start("--stop-timeout", "0.3", command=[sys.executable, "-c", code])
+    agent = sidecar.agent
+    log = sidecar.data / "agents/a1/agent.log"
+    await until(lambda: log.exists() and log.read_text() == "1\n", "its child runs")
+    child = agent.children()[0]
+    assert await sidecar.stop() == 0
+    assert gone(agent)
+    assert gone(child)
+    stopped = await telemetry.find("agent.stopped")
+    assert (stopped["agent"]["signal"], stopped["agent"]["reason"]) == ("SIGKILL", "stopped by command")
+
+
+@pytest.mark.parametrize(("how", "code", "name"), [("kill", None, "SIGKILL"), ("exit", 3, None)])
+async def test_an_agent_that_dies_is_reported_at_once(
+    sidecar: Sidecar, telemetry: Telemetry, how: str, code: int | None, name: str | None
+) -> None:
+    """The heartbeat does not wait for its turn, nor the proxy for a timeout; the manager decides what follows."""
+    await sidecar.start("--heartbeat", "60")
+    await until(sidecar.answers, "the agent answers")
+    if how == "kill":
+        sidecar.agent.kill()
+    else:
+        with pytest.raises(Exception, match="."):
+            await sidecar.get(f"/exit?code={code}", timeout_s=0.001)
+        await sidecar.get(f"/exit?code={code}")
+    stopped = await telemetry.find("agent.stopped", within_s=2)
+    assert (stopped["agent"].get("exit_code"), stopped["agent"].get("signal")) == (code, name)
+    beat = await telemetry.find("agent.heartbeat", within_s=2, agent__status="error")
+    assert beat["health"]["status"] == "UNHEALTHY"
+    assert "agent process ended" in beat["health"]["reason"]
+    status, body = await sidecar.get()
+    assert (status, body["error"]["type"]) == (503, "agent_unreachable")
+
+
+async def test_a_command_that_cannot_start_is_an_agent_that_ended(sidecar: Sidecar, telemetry: Telemetry) -> None:
+    await sidecar.start(command=["/no/such/program"])
+    stopped = await telemetry.find("agent.stopped")
+    assert stopped["agent"]["exit_code"] == 127
+    assert "cannot start" in stopped["agent"]["reason"]
+
+
+async def test_a_hung_agent_is_found_by_its_probes(sidecar: Sidecar, telemetry: Telemetry) -> None:
+    await sidecar.start("--probe", HTTP_PROBE, "--probe", "process:interval=0.1,failures=1", "--heartbeat", "60")
+    await telemetry.find("agent.heartbeat", health__status="HEALTHY")
+    sidecar.agent.suspend()
+
+    async def found() -> bool:
+        bad = [event for event in await telemetry.read() if event.get("health", {}).get("status") == "UNHEALTHY"]
+        reasons = [{check["name"]: check.get("error") for check in event["health"]["checks"]} for event in bad]
+        return any("no answer" in (said["http /health"] or "") and said["process"] == "stopped" for said in reasons)
+
+    await until(found, "both probes missed")
+    sidecar.agent.resume()
+    bad = len(telemetry.events)
+
+    async def good() -> bool:
+        return any(event.get("health", {}).get("status") == "HEALTHY" for event in (await telemetry.read())[bad:])
+
+    await until(good, "healthy again")
+
+
+async def test_an_agent_dies_with_its_sidecar(sidecar: Sidecar) -> None:
+    """A sidecar that was killed must not leave an agent serving unobserved."""
+    await sidecar.start()
+    agent = sidecar.agent
+    await sidecar.kill()
+    await until(lambda: gone(agent), "the agent is gone")
+
+
+async def test_an_agent_known_by_its_address_alone_is_watched_too(sidecar: Sidecar, telemetry: Telemetry, tmp_path: Path) -> None:
+    await sidecar.start()
+    await until(sidecar.answers, "the agent answers")
+    other = Sidecar(tmp_path, sidecar_settings(sidecar), sidecar.http, "b2")
+    await other.start("--url", f"http://127.0.0.1:{sidecar.run['agent_port']}", "--probe", "tcp:interval=0.1,failures=2")
+    assert (await other.get())[1] == {"pid": sidecar.run["agent_pid"]}
+    await telemetry.find("agent.heartbeat", run__agent_id="b2", health__status="HEALTHY")
+    sidecar.agent.kill()
+    await telemetry.find("agent.heartbeat", run__agent_id="b2", health__status="UNHEALTHY", agent__status="running")
+    assert await other.stop() == 0
+
+
+def sidecar_settings(sidecar: Sidecar):
+    from streams.settings import NatsSettings
+
+    told = sidecar._environment
+    return NatsSettings(url=told["NATS_URL"], user=told["NATS_USER"], password=told["NATS_PASSWORD"])
+
+
+async def test_the_documented_agent_topics_are_served(sidecar: Sidecar, client: Client) -> None:
+    told = {"status": await client.subscribe(subjects.AGENT_STATUS), "metrics": await client.subscribe(subjects.AGENT_METRICS)}
+    await client.flush()
+    await sidecar.start("--probe", HTTP_PROBE)
+    metrics = json.loads((await told["metrics"].next_msg(5)).data)
+    assert metrics.keys() == {"agent_id", "metrics", "timestamp"}
+    statuses = []
+    while "running" not in statuses:
+        status = json.loads((await told["status"].next_msg(5)).data)
+        assert status.keys() == {"agent_id", "status", "metadata"}
+        statuses.append(status["status"])
+    answer = json.loads((await client.request(subjects.agent_query("a1"), b"", timeout=2)).data)
+    assert answer["result"]["pid"] == sidecar.run["agent_pid"]
+    asked = orjson.dumps({"command": "status", "agent_id": "a1", "command_id": "c1", "params": {}})
+    answer = json.loads((await client.request(subjects.agent_command("a1"), asked, timeout=2)).data)
+    assert (answer["status"], answer["command_id"], answer["result"]["health"]) == ("success", "c1", "HEALTHY")
+    refused = json.loads((await client.request(subjects.agent_command("a1"), b'{"command": "dance"}', timeout=2)).data)
+    assert (refused["status"], refused["error"]["code"]) == ("error", "unknown_command")
+
+
+async def test_the_health_door_tells_what_it_waits_for(sidecar: Sidecar) -> None:
+    await sidecar.start()
+
+    async def ready() -> bool:
+        async with sidecar.http.get(f"{sidecar.door}/readyz") as response:
+            return response.status == 200
+
+    await until(ready, "ready")
+    async with sidecar.http.get(f"{sidecar.door}/metrics") as response:
+        assert "agentops_spool_bytes" in await response.text()
+    sidecar.agent.kill()
+
+    async def not_ready() -> bool:
+        async with sidecar.http.get(f"{sidecar.door}/readyz") as response:
+            return "agent" in (await response.json())["waiting_for"]
+
+    await until(not_ready, "the agent's end is told")
+
+
+def refusal(*options: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar", *options], capture_output=True, text=True, timeout=20, check=False, env=dict(os.environ)
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--agent-id", "a", "--tenant", "t"], "--command or its --url"),
+        (["--agent-id", "manager", "--tenant", "t", "--", "x"], "reserved"),
+        (["--agent-id", "a b", "--tenant", "t", "--", "x"], "agent_id"),
+        (["--agent-id", "a", "--tenant", "t", "--probe", "dns", "--", "x"], "probes"),
+        (["--agent-id", "a", "--", "x"], "tenant"),
+    ],
+)
+async def test_wrong_use_ends_with_2_and_the_reason(options: list[str], said: str) -> None:
+    code, error = await asyncio.to_thread(refusal, *options)
+    assert code == 2
+    assert said in error.splitlines()[-1]
+
+
+async def test_a_taken_port_is_told_clearly(sidecar: Sidecar, tmp_path: Path) -> None:
+    await sidecar.start()
+    options = [
+        "--agent-id",
+        "other",
+        "--tenant",
+        "t",
+        "--data",
+        str(tmp_path / "d"),
+        "--door-port",
+        str(sidecar.run["door_port"]),
+    ]
+    code, error = await asyncio.to_thread(refusal, *options, "--", "sleep", "1")
+    assert code == 1
+    assert f"cannot listen on 127.0.0.1:{sidecar.run['door_port']}" in error
+    assert sidecar.process is not None
+    sidecar.process.send_signal(signal.SIGTERM)
