@@ -5,8 +5,8 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -18,7 +18,6 @@ import nats.js.errors
 import structlog
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
-from pydantic import BaseModel
 
 from agent_manager.alone import AlreadyRunningError, alone
 from agent_manager.commands import subscribers
@@ -39,22 +38,19 @@ from agent_manager.lifecycle.fleet import Fleet
 from agent_manager.outbox import Outbox
 from agent_manager.registry.register import Register
 from agent_manager.settings import ManagerSettings
-from schemas.state import AgentRecord, AgentState, FaultSet, Observation
+from agent_manager.waiting import Buckets, Waiting
 from service import logs
 from service.door import HealthDoor
 from service.instruments import LOOP_ERRORS
 from service.signals import stop_event
 from streams import topology
 from streams.broker import broker
-from streams.connect import CannotConnectError, connect
-from streams.kv import BucketMissingError, TypedBucket
 from streams.settings import NatsSettings
 
 log = structlog.get_logger(__name__)
 
-Value = TypeVar("Value", bound=BaseModel)
+Result = TypeVar("Result")
 
-_PATIENCE_S = 5.0
 _DOOR_S = 0.5
 
 
@@ -69,15 +65,15 @@ class Manager:
         self._settings = settings
         self._nats = nats
         self._line = line
-        self._waiting_for: dict[str, str] = {"nats": "not connected yet"}
+        self._waiting = Waiting()
         self._calm = Calm(timedelta(seconds=settings.grace_s), _now)
         self._reconnected = asyncio.Event()
         self._fleet: Fleet | None = None
 
     def waiting_for(self) -> dict[str, str]:
         """What keeps it from its work, by part; empty when ready."""
-        if self._waiting_for:
-            return dict(self._waiting_for)
+        if self._waiting.on:
+            return dict(self._waiting.on)
         if self._calm.client is None or not self._calm.client.is_connected:
             return {"nats": "disconnected"}
         return {}
@@ -99,73 +95,28 @@ class Manager:
                 data=str(data),
                 agents=[str(folder) for folder in settings.directories()],
             )
-            client = await self._unless(stop, self._connected())
+            client = await _unless(stop, self._waiting.for_nats(self._nats, self._reconnect))
             if client is None:
                 return
             stack.push_async_callback(_close, client)
-            opened = await self._unless(stop, self._open(client))
-            if opened is None:
-                return
-            await self._work(stop, stack, client, journal, opened, data)
-
-    async def _unless(self, stop: asyncio.Event, work: Awaitable[Value] | Awaitable[Any]) -> Any:
-        """``work``'s result, or None when asked to stop first."""
-        task = asyncio.ensure_future(work)
-        asked = asyncio.create_task(stop.wait())
-        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            return None
-        return task.result()
-
-    async def _connected(self) -> Client:
-        async def again() -> None:
-            self._calm.disturbed()
-            self._reconnected.set()
-
-        while True:
-            try:
-                client = await connect(self._nats, "agent_manager", patience_s=_PATIENCE_S, on_reconnect=again)
-            except CannotConnectError as error:
-                self._waiting_for = {"nats": str(error)}
-                log.warning("manager.waiting", on="nats", reason=str(error))
-                await asyncio.sleep(0.5)
-                continue
             self._calm.client = client
             self._calm.disturbed()
-            return client
+            buckets = await _unless(stop, self._waiting.for_buckets(client))
+            if buckets is None:
+                return
+            await self._work(stop, stack, client, journal, buckets, data)
 
-    async def _open(self, client: Client) -> dict[str, Any]:
-        """The shared buckets with what stands in them, once they exist."""
-        told = ""
-        while True:
-            try:
-                buckets: dict[str, Any] = {
-                    topology.REGISTRY: await TypedBucket.open(client, topology.REGISTRY, AgentRecord),
-                    topology.AGENT_STATES: await TypedBucket.open(client, topology.AGENT_STATES, AgentState),
-                    topology.FAULTS: await TypedBucket.open(client, topology.FAULTS, FaultSet),
-                    topology.OBSERVATIONS: await TypedBucket.open(client, topology.OBSERVATIONS, Observation),
-                }
-                await client.jsm().stream_info(topology.COMMANDS)
-                present = {name: await bucket.all() for name, bucket in buckets.items()}
-            except (BucketMissingError, nats.errors.Error, TimeoutError, OSError) as error:
-                self._waiting_for = {"topology": str(error) or repr(error)}
-                if str(error) != told:
-                    log.warning("manager.waiting", on="topology", reason=str(error) or repr(error))
-                told = str(error)
-                await asyncio.sleep(0.2)
-                continue
-            return {name: (bucket, present[name]) for name, bucket in buckets.items()}
+    async def _reconnect(self) -> None:
+        self._calm.disturbed()
+        self._reconnected.set()
 
     async def _work(
-        self, stop: asyncio.Event, stack: AsyncExitStack, client: Client, journal: Journal, opened: dict[str, Any], data: Path
+        self, stop: asyncio.Event, stack: AsyncExitStack, client: Client, journal: Journal, buckets: Buckets, data: Path
     ) -> None:
         settings = self._settings
-        records: Book[AgentRecord] = Book("registry", *opened[topology.REGISTRY])
-        states: Book[AgentState] = Book("agent_states", *opened[topology.AGENT_STATES])
-        fault_sets: Book[FaultSet] = Book("faults", *opened[topology.FAULTS])
+        records = Book(topology.REGISTRY, buckets.registry.bucket, buckets.registry.present)
+        states = Book(topology.AGENT_STATES, buckets.states.bucket, buckets.states.present)
+        fault_sets = Book(topology.FAULTS, buckets.faults.bucket, buckets.faults.present)
         outbox = Outbox(client, journal)
         http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DOOR_S))
         stack.push_async_callback(http.close)
@@ -200,10 +151,9 @@ class Manager:
             answers=answers,
         )
         self._fleet = fleet = Fleet(world, carry_out)
-        for record in opened[topology.REGISTRY][1].values():
+        for record in buckets.registry.present.values():
             await fleet.remembered(record)
-        observations: TypedBucket[Observation] = opened[topology.OBSERVATIONS][0]
-        for key, observation in opened[topology.OBSERVATIONS][1].items():
+        for key, observation in buckets.observations.present.items():
             fleet.heard(key, observation)
         folders = Folders(settings.directories(), settings.tenant)
         lookout = Lookout(folders, Register(records, outbox), fleet, settings.discovery_interval_s, _now)
@@ -218,7 +168,7 @@ class Manager:
             "faults": fault_sets.run,
             "outbox": outbox.run,
             "renew": desk.renew,
-            "hearing": Hearing(observations, fleet, self._reconnected).run,
+            "hearing": Hearing(buckets.observations.bucket, fleet, self._reconnected).run,
             "discovery": lookout.run,
         }
         tasks = [asyncio.create_task(_for_ever(name, loop), name=f"manager-{name}") for name, loop in loops.items()]
@@ -235,7 +185,7 @@ class Manager:
             await fleet.close()
             if settings.stop_agents:
                 await fleet.stop_agents(settings.stop_within_s)
-            stored = [states.stored(key, 1.0) for key in states.keys()]  # noqa: SIM118
+            stored = [states.stored(key, 1.0) for key in states.known()]
             await asyncio.gather(*stored, outbox.drained(1.0))
             for task in tasks:
                 task.cancel()
@@ -243,21 +193,30 @@ class Manager:
             log.info("manager.stopped")
 
     async def _subscribe(self, client: Client, nats_broker: NatsBroker) -> None:
-        """Begins to take commands. The consumer is begun anew, so that what an earlier manager left comes at once and in order."""
         while True:
             try:
-                with suppress(nats.js.errors.NotFoundError):
-                    await client.jsm().delete_consumer(topology.COMMANDS, subscribers.DURABLE)
-                await nats_broker.start()
+                await subscribers.begin(client, nats_broker)
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 LOOP_ERRORS.labels("subscribe").inc()
-                self._waiting_for = {"commands": repr(error)}
-                log.warning("manager.waiting", on="commands", reason=repr(error))
+                self._waiting("commands", repr(error))
                 await asyncio.sleep(0.5)
                 continue
-            self._waiting_for = {}
+            self._waiting.over()
             log.info("manager.ready")
-            return
+            await subscribers.keep(client)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """``work``'s result, or None when asked to stop first."""
+    task = asyncio.create_task(work)
+    asked = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, asked):
+            each.cancel()
+        await asyncio.gather(task, asked, return_exceptions=True)
 
 
 async def _for_ever(name: str, loop: Callable[[], Awaitable[None]]) -> None:

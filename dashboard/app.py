@@ -40,11 +40,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def serve(settings: DashboardSettings, nats: NatsSettings) -> None:
     """Serves until SIGTERM or SIGINT; raises CannotServeError when it cannot begin."""
-    # Loaded here, so that --help and a wrong setting do not wait for Panel.
-    import uvicorn  # noqa: PLC0415
-
-    from dashboard.serving.web import build  # noqa: PLC0415
-
     if settings.host not in LOOPBACK and settings.password is None and not settings.open:
         msg = (
             f"refusing to show the fleet to everybody who reaches {settings.host}: set AGENTOPS_DASHBOARD_PASSWORD, "
@@ -53,6 +48,11 @@ async def serve(settings: DashboardSettings, nats: NatsSettings) -> None:
         raise CannotServeError(msg)
     listening = listen(settings.host, settings.port)
     port: int = listening.getsockname()[1]
+    # Loaded here, so that --help and a taken port do not wait for Panel.
+    import uvicorn  # noqa: PLC0415
+
+    from dashboard.serving.web import build  # noqa: PLC0415
+
     config = uvicorn.Config(
         build(settings, nats, port),
         log_config=None,

@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure("processors" if names == ALL else "processors-" + "-".join(names))
     try:
         asyncio.run(serve(names, settings, NatsSettings()))
-    except (CannotConnectError, OSError) as error:
+    except (CannotConnectError, OSError, ValueError) as error:
+        # ValueError: settings or rules that cannot be used say themselves what is wrong.
         print(f"processors: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,6 +1,7 @@
 """One process, some processors: connected, supervised, restarted one by one, stopped together in time."""
 
 import asyncio
+import gc
 import importlib
 import os
 import random
@@ -199,6 +200,9 @@ async def serve(names: Sequence[str], settings: RunnerSettings, nats: NatsSettin
     port = await door.start()
     log.info("processors.started", names=list(names), health_url=f"http://{settings.health_host}:{port}", data=str(settings.data))
     await nats_broker.start()
+    # What is loaded by now stays for good: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     tasks = [(each, asyncio.create_task(each.keep(), name=each.processor.name)) for each in supervised]
     try:
         await stop.wait()

@@ -102,7 +102,11 @@ class AuditParams(_Paged):
     """``audit``: what the warehouse holds of each stream, to be compared with the streams themselves."""
 
     stream: Literal["EVENTS", "LEDGER", "ALERTS"] | None = None
+    """One row for each message applied; without it one row a stream."""
     after: Count = 0
+    """Messages after this sequence."""
+    check: Literal["messages", "billing"] = "messages"
+    """``billing``: model calls and ledger entries that do not stand one to one."""
 
 
 QUERIES: Final[dict[str, type[_Paged]]] = {

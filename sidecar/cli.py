@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from service import logs
-from sidecar.app import CannotStartError, serve
+from sidecar.app import serve
+from sidecar.listener import CannotStartError
 from sidecar.settings import SidecarSettings
 from streams.settings import NatsSettings
 
@@ -56,20 +58,31 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The sidecar's own arguments, and the agent's command: all that follows the first ``--command`` or ``--``.
+
+    One word with spaces in it is a command line as a shell would read it.
+    """
+    arguments = list(argv)
+    marks = [arguments.index(mark) for mark in ("--command", "--") if mark in arguments]
+    if not marks:
+        return arguments, ()
+    own, command = arguments[: min(marks)], arguments[min(marks) + 1 :]
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if len(command) == 1 and " " in command[0]:
+        command = shlex.split(command[0])
+    return own, tuple(command)
+
+
 def read(argv: Sequence[str]) -> SidecarSettings:
     """The settings in ``argv`` and the environment; exits with 2 and the reason where they are wrong."""
     found = parser()
-    arguments = list(argv)
-    after: list[str] = []
-    if "--command" not in arguments and "--" in arguments:
-        cut = arguments.index("--")
-        arguments, after = arguments[:cut], arguments[cut + 1 :]
-    given: dict[str, Any] = vars(found.parse_args(arguments))
-    command = given.pop("command", after)
-    if command[:1] == ["--"]:
-        command = command[1:]
+    own, command = split(argv)
+    given: dict[str, Any] = vars(found.parse_args(own))
+    given.pop("command", None)
     if command:
-        given["command"] = tuple(command)
+        given["command"] = command
     try:
         settings = SidecarSettings(**given)
     except ValidationError as error:
@@ -85,12 +98,12 @@ def read(argv: Sequence[str]) -> SidecarSettings:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a sidecar until SIGTERM or SIGINT; returns the exit code: 0 stopped as asked, 1 could not start, 2 wrong use."""
+    """Runs a sidecar until SIGTERM or SIGINT; returns the exit code: 0 stopped as asked, 1 could not start or failed, 2 wrong use."""
     settings = read(sys.argv[1:] if argv is None else argv)
     logs.configure("sidecar")
     try:
-        asyncio.run(serve(settings, NatsSettings()))
+        asked = asyncio.run(serve(settings, NatsSettings()))
     except CannotStartError as error:
         print(f"sidecar of {settings.agent_id}: {error}", file=sys.stderr)
         return 1
-    return 0
+    return 0 if asked else 1

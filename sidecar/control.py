@@ -33,7 +33,7 @@ Status = Callable[[], dict[str, Any]]
 
 
 class FaultWatch:
-    """Follows the agent's key in the bucket ``faults``: by watching, and by reading again after every reconnect."""
+    """Follows the agent's key in the bucket ``faults``: by watching, anew after every reconnect, and by reading it now and then."""
 
     def __init__(self, nats: Nats, tenant: str, agent: str, ask: Ask) -> None:
         self._nats = nats
@@ -47,9 +47,7 @@ class FaultWatch:
         while True:
             try:
                 bucket = await TypedBucket.open(client, FAULTS, FaultSet)
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._watch(bucket), name="faults-watch")
-                    group.create_task(self._refresh(bucket), name="faults-refresh")
+                await self._follow(bucket)
             except (BucketMissingError, nats.errors.Error, TimeoutError) as error:
                 log.warning("faults.unreachable", error=str(error))
             except Exception:
@@ -57,31 +55,40 @@ class FaultWatch:
                 log.exception("faults.watch_failed")
             await asyncio.sleep(_AGAIN_S)
 
+    async def _follow(self, bucket: TypedBucket[FaultSet]) -> None:
+        # A watch whose server was killed recovers only after missed heartbeats: a reconnect begins a new one.
+        while True:
+            self._nats.reconnected.clear()
+            watching = asyncio.create_task(self._watch(bucket), name="faults-watch")
+            try:
+                while not watching.done() and not self._nats.reconnected.is_set():
+                    try:
+                        async with asyncio.timeout(_REFRESH_S):
+                            await self._nats.reconnected.wait()
+                    except TimeoutError:
+                        await self._refresh(bucket)
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+
     async def _watch(self, bucket: TypedBucket[FaultSet]) -> None:
         async for entry in bucket.watch(self._key):
             self._seen += 1
             self._apply(entry.value, entry.revision)
 
     async def _refresh(self, bucket: TypedBucket[FaultSet]) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(_REFRESH_S):
-                    await self._nats.reconnected.wait()
-            except TimeoutError:
-                pass
-            self._nats.reconnected.clear()
-            if self._nats.client is None:
-                continue
-            seen = self._seen
-            try:
-                entry = await bucket.get(self._key)
-            except (nats.errors.Error, TimeoutError, OSError) as error:
-                log.debug("faults.not_read", error=repr(error))
-                continue
-            if entry is not None:
-                self._apply(entry.value, entry.revision)
-            elif seen == self._seen:
-                self._ask(())
+        if self._nats.client is None:
+            return
+        seen = self._seen
+        try:
+            entry = await bucket.get(self._key)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            log.debug("faults.not_read", error=repr(error))
+            return
+        if entry is not None:
+            self._apply(entry.value, entry.revision)
+        elif seen == self._seen:
+            self._ask(())
 
     def _apply(self, value: FaultSet | None, revision: int) -> None:
         if revision >= self._revision:

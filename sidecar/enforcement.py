@@ -91,6 +91,8 @@ class Enforcer:
 
     def _apply(self, change: Change) -> None:
         self._active = change.active
+        # First of all: whatever fails below, the deadlines are known to those who enforce them.
+        self._moved.set()
         self._freeze_or_thaw()
         now = datetime.now(UTC)
         for item in change.begun:
@@ -105,7 +107,6 @@ class Enforcer:
             log.warning("fault.cleared", fault_id=item.fault.fault_id, kind=item.fault.kind, because=ending)
             self._report(self._identity.fault_cleared(item.fault, ending, now))
             self._memory.forget(item.fault.fault_id, now)
-        self._moved.set()
         if not change.is_nothing:
             self._changed()
         for item in change.begun:

@@ -1,6 +1,5 @@
 """Which faults this agent's sidecars have met, across their restarts."""
 
-import os
 from datetime import datetime
 from pathlib import Path
 
@@ -72,5 +71,9 @@ class FaultMemory:
 
     def _write(self) -> None:
         draft = self._path.with_suffix(".new")
-        draft.write_text(_Page(met=self._met).model_dump_json())
-        os.replace(draft, self._path)  # noqa: PTH105
+        try:
+            draft.write_text(_Page(met=self._met).model_dump_json())
+            draft.replace(self._path)
+        except OSError as error:
+            # A fault must end in time even where the disk is full.
+            log.error("faults.memory_unwritable", path=self._path.name, error=str(error))

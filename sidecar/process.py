@@ -20,6 +20,8 @@ from sidecar.agent_log import AgentLog
 log = structlog.get_logger(__name__)
 
 _PR_SET_PDEATHSIG: Final = 1
+_LAST_WORDS_S: Final = 0.5
+"""For the end of the output: a stray process of another group may hold it open."""
 # Loaded before any fork: between fork and exec nothing may be imported.
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -102,11 +104,15 @@ def _strays() -> list[psutil.Process]:
 
 
 class _Output(asyncio.Protocol):
-    def __init__(self, log_file: AgentLog) -> None:
+    def __init__(self, log_file: AgentLog, at_end: asyncio.Event) -> None:
         self._log = log_file
+        self._at_end = at_end
 
     def data_received(self, data: bytes) -> None:
         self._log.write(data)
+
+    def eof_received(self) -> None:
+        self._at_end.set()
 
 
 class AgentProcess:
@@ -120,6 +126,7 @@ class AgentProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._output: asyncio.ReadTransport | None = None
         self._log: AgentLog | None = None
+        self._silent = asyncio.Event()
         self.pid: int | None = None
         self.started_at: datetime | None = None
         self.ended: Ended | None = None
@@ -159,7 +166,7 @@ class AgentProcess:
         self.started_at = datetime.now(UTC)
         written = self._log
         self._output, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: _Output(written), os.fdopen(reading, "rb", buffering=0)
+            lambda: _Output(written, self._silent), os.fdopen(reading, "rb", buffering=0)
         )
 
     async def wait(self) -> Ended:
@@ -186,10 +193,13 @@ class AgentProcess:
             signal_all([*below, *tree(self.pid)], signal.SIGKILL)
             last = await self.wait()
         signal_all([*below, *_strays()], signal.SIGKILL)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._silent.wait()
         return last
 
     def close(self) -> None:
-        """Closes the output; the last of it has been written."""
+        """Closes the output."""
         if self._output is not None:
             self._output.close()
         if self._log is not None:

@@ -182,10 +182,11 @@ class Proxy:
                 data=request.content if request.body_exists else None,
                 allow_redirects=False,
             )
-        except aiohttp.ServerDisconnectedError:
-            return _failure(502, "agent_disconnected", "the agent closed the connection without an answer"), "broken", None
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
             raise AgentAwayError(str(error) or type(error).__name__) from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            log.info("proxy.no_answer", path=request.path, error=repr(error))
+            return _failure(502, "agent_disconnected", "the agent closed the connection without an answer"), "broken", None
         try:
             return await self._relay(request, upstream)
         finally:

@@ -79,6 +79,19 @@ class SidecarSettings(BaseSettings):
         return value
 
     @property
+    def shown_name(self) -> str:
+        """What people read."""
+        return self.name or self.agent_id
+
+    @property
+    def asked_probes(self) -> tuple[ProbeConfig, ...]:
+        """The probes given, or the one that is always possible."""
+        if self.probes:
+            return self.probes
+        has_process = self.url is None or self.pid is not None
+        return (ProbeConfig(kind="process" if has_process else "tcp"),)
+
+    @property
     def agent_directory(self) -> Path:
         """Logs and run files of this agent."""
         return self.data / "agents" / self.agent_id

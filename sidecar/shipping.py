@@ -26,6 +26,7 @@ from streams.settings import NatsSettings
 log = structlog.get_logger(__name__)
 
 _ACK_S: Final = 3.0
+_CONNECT_PAUSE_S: Final = 2.0
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
 _AWAY_POLL_S: Final = 0.05
@@ -56,7 +57,7 @@ class Nats:
                 client = await connect(self._settings, self._name, patience_s=15.0, on_reconnect=self._made)
             except CannotConnectError as error:
                 log.warning("nats.unreachable", error=str(error))
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_CONNECT_PAUSE_S)
                 continue
             self._client = client
             log.info("nats.connected", url=self._settings.shown_url())

@@ -64,7 +64,9 @@ async def connect(
 
     async def failed(error: Exception) -> None:
         log.debug("nats.error", client=name, error=repr(error))
-        seen[:] = [error]
+        if not refused.is_set():
+            # What follows a refusal (a reset connection) hides its cause.
+            seen[:] = [error]
         if "authorization" in str(error).lower():
             refused.set()
 

@@ -65,13 +65,13 @@ def _loose(body: bytes) -> dict[str, Any]:
 def read(body: bytes, subject: str, fallback_id: str) -> Command | Unreadable:
     """The command in ``body``; ``fallback_id`` names it where it does not name itself usably."""
     asked = sender(subject)
-    if len(body) > MOST_BYTES:
-        return Unreadable("invalid", f"{len(body)} bytes; at most {MOST_BYTES}", fallback_id, "unknown", asked.agent)
     loose = _loose(body)
     given = loose.get("command_id")
     command_id = given if isinstance(given, str) and is_token(given) else fallback_id
     name = loose.get("command")
     shown = name[:64] if isinstance(name, str) and name else "unknown"
+    if len(body) > MOST_BYTES:
+        return Unreadable("invalid", f"{len(body)} bytes; at most {MOST_BYTES}", command_id, shown, asked.agent)
     if isinstance(name, str) and name not in get_args(CommandName):
         known = ", ".join(get_args(CommandName))
         return Unreadable("unknown_command", f"no command {shown!r}; there are {known}", command_id, shown, asked.agent)

@@ -34,7 +34,7 @@ class Book(Generic[Value]):
         """The value as the manager means it."""
         return self._values.get(key)
 
-    def keys(self) -> tuple[str, ...]:
+    def known(self) -> tuple[str, ...]:
         """Every key that has a value."""
         return tuple(self._values)
 

@@ -46,6 +46,7 @@ def gave_up(record: AgentRecord, reason: str, restarts: int, at: datetime) -> Ev
             sent_at=at,
             message=f"self-healing of {record.agent_id} gave up: {reason}"[:8192],
         ),
+        attributes={},
     )
 
 

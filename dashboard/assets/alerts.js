@@ -2,7 +2,7 @@ import {make, moment, put, span} from "./text.js"
 
 export class Alerts {
   constructor(ask) {
-    this.rows = []; this.asked = new Set(); this.live = false
+    this.rows = []; this.asked = new Set(); this.live = false; this.loaded = false
     this.note = make("span", {class: "note num", "data-testid": "alerts-note"})
     this.list = make("div", {class: "alerts", role: "list", "aria-live": "polite", "data-testid": "alerts"})
     this.node = make("section", {class: "panel", "aria-label": "Alerts"}, make("div", {class: "head"}, make("h2", {}, "Alerts"), this.note), this.list)
@@ -20,13 +20,13 @@ export class Alerts {
 
   answered(alert, now) { this.asked.delete(alert); this.draw(now) }
 
-  link(live, now) { if (live !== this.live) { this.live = live; this.draw(now) } }
+  link(live, loaded, now) { if (live !== this.live || loaded !== this.loaded) { this.live = live; this.loaded = loaded; this.draw(now) } }
 
   draw(now) {
     const open = this.rows.filter(row => row.state === "firing").length, seen = this.rows.filter(row => row.state === "acknowledged").length
     put(this.note, open || seen ? [open ? `${open} firing` : null, seen ? `${seen} acknowledged` : null].filter(Boolean).join(" · ") : "")
     if (!this.rows.length) {
-      this.list.replaceChildren(make("div", {class: "empty"}, make("b", {}, "All quiet"), "Alerts appear here the moment a rule fires."))
+      this.list.replaceChildren(make("div", {class: "empty"}, ...(this.loaded ? [make("b", {}, "All quiet"), "Alerts appear here the moment a rule fires."] : ["Waiting for NATS…"])))
       return
     }
     this.list.replaceChildren(...this.rows.map(row => this.row(row, now)))

@@ -1,7 +1,8 @@
 // Whether what is shown is true right now: NATS as the server tells it, the server as its silence tells it.
 import {flag, make, put, span} from "./text.js"
 
-const SILENT_MS = 6000
+const SILENT_MS = 6000     // the server sends a sign of life every two seconds
+const FORGOTTEN_MS = 15000 // it is there, but no longer knows this tab
 const WORDS = {connecting: "Connecting", live: "Live", away: "NATS away", late: "Delayed", cut: "Cut off"}
 
 export class Connection {
@@ -23,7 +24,7 @@ export class Connection {
   }
 
   second(now) {
-    if (!document.hidden && Date.now() - this.heard > SILENT_MS) this.probe()
+    if (!document.hidden && (this.cut || Date.now() - this.heard > SILENT_MS)) this.probe()
     const state = this.cut ? "cut" : this.told.state === "live" && Date.now() - this.late < 5000 ? "late" : this.told.state
     flag(this.chip, "state", state)
     put(this.chip, state === "away" && this.told.since ? `${WORDS.away} · ${span(now - this.told.since)}` : WORDS[state])
@@ -33,21 +34,23 @@ export class Connection {
     flag(this.banner, "tone", state === "away" || state === "cut" ? "bad" : "warn")
   }
 
+  // Bokeh's own connection closed: no need to wait for silence.
+  lost() { this.cut = true; this.probe() }
+
   // The server is gone, or it is there and has forgotten this tab: then the page begins anew.
   async probe() {
     if (this.probing) return
     this.probing = true
     try {
       const answer = await fetch("healthz", {cache: "no-store", signal: AbortSignal.timeout(2000)})
-      if (answer.ok && this.cut) this.reload()
-      this.cut = true
+      if (answer.ok && (this.cut || Date.now() - this.heard > FORGOTTEN_MS)) this.reload()
     } catch { this.cut = true }
     this.probing = false
   }
 
   reload() {
     const last = Number(sessionStorage.getItem("agentops-reload") || 0)
-    if (Date.now() - last < 10000) return
+    if (Date.now() - last < 5000) return
     sessionStorage.setItem("agentops-reload", String(Date.now()))
     location.reload()
   }

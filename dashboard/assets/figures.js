@@ -8,7 +8,7 @@ const TILES = [
   ["p95", "Latency p95", f => ms(f.p95_ms), f => f.mean_ms === null ? "no requests now" : `mean ${ms(f.mean_ms)}`],
   ["tokens", "Tokens, 24 h", f => compact(f.tokens), () => "input and output"],
   ["spend", "Spend, 24 h", f => usd(f.cost), () => "from the ledger"],
-  ["alerts", "Alerts firing", f => count(f.firing), f => f.firing ? "not acknowledged" : "all quiet"],
+  ["alerts", "Alerts firing", f => count(f.firing), f => f.firing ? "not acknowledged" : "all quiet", true],
 ]
 
 export class Figures {
@@ -30,11 +30,15 @@ export class Figures {
     }
   }
 
-  take(f) {
-    for (const [key] of HEADS) { put(this.heads[key].firstChild, count(f[key])); flag(this.heads[key], "zero", !f[key]) }
+  // Before the buckets have been read a nought would be a guess.
+  take(f, loaded) {
+    for (const [key] of HEADS) { put(this.heads[key].firstChild, loaded ? count(f[key]) : "–"); flag(this.heads[key], "zero", !f[key]) }
     const parts = [f.healthy, f.recovering, f.unhealthy, f.stopped + f.other]
     parts.forEach((n, k) => { this.bar.children[k].style.flexGrow = n })
-    for (const [key, , value, foot] of TILES) { put(this.tiles[key].value, value(f)); put(this.tiles[key].foot, foot(f)) }
+    for (const [key, , value, foot, live] of TILES) {
+      const known = loaded || !live
+      put(this.tiles[key].value, known ? value(f) : "–"); put(this.tiles[key].foot, known ? foot(f) : "")
+    }
     this.tiles.alerts.tile.classList.toggle("alarm", f.firing > 0)
     this.tiles.errors.tile.classList.toggle("alarm", f.error_rate >= 0.05)
   }

@@ -32,7 +32,7 @@ export function draw(model) {
   // Time on the server's clock: a laptop's own may be wrong.
   let ahead = 0, sequence = 0, painted = 0, paintedAt = 0, planned = false
   const waiting = []
-  let coloured = false
+  let coloured = false, listening = false, known = null
   const now = () => Date.now() + ahead
 
   function toast({ok, text}) {
@@ -57,11 +57,12 @@ export function draw(model) {
   function take(frame) {
     connection.take(frame)
     fleet.link(connection.live, connection.told.loaded)
-    alerts.link(connection.live, now())
+    alerts.link(connection.live, connection.told.loaded, now())
     app.classList.toggle("stale", !connection.live && connection.told.loaded)
     if (frame.full || frame.cards || frame.gone) fleet.take(frame, now())
     if (frame.alerts) alerts.take(frame.alerts, now())
-    if (frame.figures) figures.take(frame.figures)
+    if (frame.figures) known = frame.figures
+    if (known && (frame.figures || frame.link)) figures.take(known, connection.told.loaded)
     if (frame.warehouse) warehouse(frame.warehouse)
     if (frame.latency) latency.add(frame.latency, frame.full)
     if (frame.events) throughput.events = frame.events
@@ -82,6 +83,10 @@ export function draw(model) {
     planned = false
     for (const frame of waiting.splice(0)) take(frame)
     coloured ||= latency.colour() && events.colour()
+    if (!listening) {
+      listening = true
+      for (const shown of window.Bokeh.documents) shown.on_event("connection_lost", () => { connection.lost(); connection.second(now()) })
+    }
     const moment = Date.now()
     app.dataset.frames = sequence
     if (sequence !== painted && moment - paintedAt > PAINTED_MS) {
@@ -123,7 +128,7 @@ export function draw(model) {
     connection.second(now())
     app.classList.toggle("stale", !connection.live && connection.told.loaded)
     fleet.link(connection.live, connection.told.loaded)
-    alerts.link(connection.live, now())
+    alerts.link(connection.live, connection.told.loaded, now())
     if (document.hidden) return
     fleet.second(now())
     if (++ticks % 10 === 0) alerts.draw(now())

@@ -1,5 +1,5 @@
 // Feeds and colours the two Bokeh plots. Nothing of it is sent back to the server.
-import {make, ms, put, rate} from "./text.js"
+import {flag, make, ms, put, rate} from "./text.js"
 
 const KEPT_MS = 300000
 const quiet = {sync: false}
@@ -15,7 +15,11 @@ export class Plot {
     this.empty("Waiting for data…")
   }
 
-  empty(text) { put(this.none, this.points.some(point => point[1] !== null || point[2] !== null) ? "" : text) }
+  empty(text) {
+    const something = this.points.some(point => point[1] !== null || point[2] !== null)
+    put(this.none, something ? "" : text)
+    flag(this.node, "empty", !something)
+  }
 
   model(suffix) {
     for (const document of window.Bokeh?.documents || []) {

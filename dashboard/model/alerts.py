@@ -9,6 +9,8 @@ from schemas.alerts import Acknowledgement, AlertChange
 SHOWN_RESOLVED: Final = 12
 KEPT: Final = 2000
 """Alerts remembered at most; beyond it the oldest resolved ones are forgotten."""
+MOST_EPISODES: Final = 1000
+"""Counted no further."""
 
 _SEVERITIES: Final = {"critical": 0, "warning": 1, "info": 2}
 _STATES: Final = {"firing": 0, "acknowledged": 1, "resolved": 2}
@@ -38,8 +40,9 @@ class AlertBoard:
         if standing is None:
             self._standing[key] = Standing(change, {change.alert_id})
         else:
-            if len(standing.episodes) < 1000:
+            if change.alert_id not in standing.episodes and len(standing.episodes) < MOST_EPISODES:
                 standing.episodes.add(change.alert_id)
+                self.changed = True
             known = standing.change
             if (change.at, _STATES[change.state]) < (known.at, _STATES[known.state]) or change.change_id == known.change_id:
                 return

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from panel.io.fastapi import add_applications
 
 TITLE: Final = "AgentOps"
-UNUSED_MS: Final = 5_000
+UNUSED_MS: Final = 3_000
 """A session without a tab is forgotten after about so long."""
 
 

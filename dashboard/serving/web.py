@@ -1,6 +1,7 @@
 """The web application: pages, health, metrics, and the guard in front."""
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,6 +53,9 @@ def build(settings: DashboardSettings, nats: NatsSettings, port: int) -> Any:
                 log.critical("hub.ended", error=repr(task.exception()))
 
         running.add_done_callback(ended)
+        # What Panel and Bokeh made while loading stays for ever: collections need not look at it again.
+        gc.collect()
+        gc.freeze()
         yield
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -22,6 +22,12 @@ EVENTS: Final = (Line("a", "events/s", "accent"), Line("b", "errors/s", "bad"))
 LATENCY: Final = (Line("a", "mean", "accent"), Line("b", "p95", "warn"))
 
 
+def _tooltip(lines: tuple[Line, ...], unit: str) -> str:
+    rows = "".join(f"<br>{line.label} <b>@{line.column}{{0,0.[0]}}</b> {unit}" for line in lines)
+    # Bokeh's tooltip is white in both themes.
+    return f'<div style="font:12px/1.5 sans-serif;color:#131a26;padding:2px 4px">@t{{%H:%M:%S}}{rows}</div>'
+
+
 def live_plot(name: str, lines: tuple[Line, ...], unit: str) -> figure:
     """An empty plot whose parts carry names (``<name>-source``, ``<name>-x`` …) for the script to find."""
     source = ColumnDataSource({"t": [], **{line.column: [] for line in lines}}, name=f"{name}-source")
@@ -54,7 +60,7 @@ def live_plot(name: str, lines: tuple[Line, ...], unit: str) -> figure:
             mode="vline",
             line_policy="nearest",
             point_policy="snap_to_data",
-            tooltips=[("", "@t{%H:%M:%S}"), *((line.label, f"@{line.column}{{0,0.[0]}} {unit}".strip()) for line in lines)],
+            tooltips=_tooltip(lines, unit),
             formatters={"@t": "datetime"},
         )
     )

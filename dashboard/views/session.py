@@ -51,11 +51,13 @@ class PageSession:
         _documents.add(self._document)
         self._document.template = _TEMPLATE
         self._document.template_variables["assets"] = self._assets
+        # The page says itself when it is cut off, and begins anew: a session outlived by its server cannot be taken up again.
+        self._document.config.update(reconnect_session=False, notify_connection_status=False)
         self._document.on_session_destroyed(self._destroyed)
         self._page = Page(
             self._said,
             assets=self._assets,
-            events_plot=bokeh_pane(live_plot("events", EVENTS, "/s")),
+            events_plot=bokeh_pane(live_plot("events", EVENTS, "")),
             latency_plot=bokeh_pane(live_plot("latency", LATENCY, "ms")),
             sizing_mode="stretch_width",
             margin=0,
@@ -67,9 +69,9 @@ class PageSession:
         self._hub.close(self)
         # Whatever still refers to this tab must not keep its document.
         self._page = self._document = None
-        if not self._hub.tabs:
-            # A document is one great cycle; with nobody looking is the moment to let go of it.
-            asyncio.get_running_loop().call_later(1.0, gc.collect)
+        # A document is one great cycle, freed only by a collection, which with few allocations may be hours away.
+        # Everything loaded at start is frozen (web.py), so it takes milliseconds.
+        asyncio.get_running_loop().call_later(1.0, gc.collect)
 
     def show(self, text: str, sequence: int) -> None:
         """Sends a frame, unless the tab is far behind: then it is left out and later sent everything at once."""

@@ -1,6 +1,7 @@
 """What one transaction applies: messages of the streams, taken apart into rows of tables."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -32,7 +33,15 @@ _ATTRIBUTE_SCHEMA: Final = pa.schema(
         ("value_type", pa.string()), ("stream_sequence", pa.int64()),
     ]
 )  # fmt: skip
-_TYPE_NAMES: Final = {str: "string", bool: "boolean", int: "number", float: "number", type(None): "null", dict: "object", list: "array"}
+_TYPE_NAMES: Final = {
+    str: "string",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    type(None): "null",
+    dict: "object",
+    list: "array",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +66,8 @@ class Batch:
     """By table; with the columns of the table, in its order."""
     attributes: pa.Table | None = None
     applied: tuple[AppliedMessage, ...] = ()
-    unreadable: tuple[Unreadable, ...] = ()
-    unknown: int = 0
-    """Messages on subjects that have no table; applied as nothing."""
+    unreadable: tuple[tuple[str, Unreadable], ...] = ()
+    """Stream and line of each that cannot be a row."""
 
     @property
     def rows(self) -> int:
@@ -79,14 +87,24 @@ def promised(message: Received) -> int:
     return int(told) if told.isdigit() else 1
 
 
+_EMPTY: Final = frozenset({None, "{}", "null"})
+
+
+def _texts(column: pa.ChunkedArray) -> list[str | None]:
+    """A JSON column as texts; none at all where all of it is empty, which is the usual case and must cost nothing."""
+    if column.null_count == len(column):
+        return []
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks])
+    return [] if _EMPTY.issuperset(column.unique().to_pylist()) else column.to_pylist()
+
+
 def _attributes(frames: Iterable[pa.Table]) -> pa.Table | None:
     rows: list[tuple[str, str, str, str, str, int]] = []
     for frame in frames:
-        names = [name for name in frame.column_names if name.startswith(LEFT_OVER)]
-        for name in names:
-            values = frame.column(name).to_pylist() if _any(frame, name) else ()
-            for number, text in enumerate(values):
-                if text is None or text in {"{}", "null"}:
+        for name in (name for name in frame.column_names if name.startswith(LEFT_OVER)):
+            for number, text in enumerate(_texts(frame.column(name))):
+                if text is None or text in _EMPTY:
                     continue
                 tenant, event_id = frame.column("tenant_id")[number].as_py(), str(frame.column("event_id")[number].as_py())
                 sequence = frame.column("stream_sequence")[number].as_py()
@@ -104,55 +122,45 @@ def _attributes(frames: Iterable[pa.Table]) -> pa.Table | None:
     )
 
 
-def _any(frame: pa.Table, name: str) -> bool:
-    column = frame.column(name)
-    if column.null_count == len(column):
-        return False
-    if isinstance(column.type, pa.BaseExtensionType):
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks])
-    distinct = column.unique().to_pylist() if len(column) < 8 else column.slice(0, 8).unique().to_pylist()
-    if any(value not in {None, "{}", "null"} for value in distinct):
-        return True
-    return any(value not in {None, "{}", "null"} for value in column.unique().to_pylist())
+def _unknown(message: Received) -> Unreadable:
+    return Unreadable(message, 0, message.data, f"no table for subject {message.subject}")
 
 
 def compose(reader: Reader, messages: Mapping[str, Sequence[Received]]) -> Batch:
     """Takes ``messages`` (by stream) apart. What cannot be read is told in the batch, never raised."""
-    by_table: dict[str, tuple[Table, list[tuple[str, Received]]]] = {}
-    unknown = 0
+    groups: dict[tuple[str, str], tuple[Table, list[Received]]] = {}
+    frames: dict[str, list[pa.Table]] = {}
+    with_extra: list[pa.Table] = []
+    applied: list[AppliedMessage] = []
+    unreadable: list[tuple[str, Unreadable]] = []
+
+    def account(stream: str, message: Received, lines: int, bad: int) -> None:
+        applied.append(
+            AppliedMessage(stream, message.sequence, message.subject, promised(message), lines, bad, message.stored_ns)
+        )
+
     for stream, several in messages.items():
         for message in several:
             table = table_of(message.subject)
             if table is None:
-                unknown += 1
-                continue
-            by_table.setdefault(f"{stream} {table.name}", (table, []))[1].append((stream, message))
-    frames: dict[str, list[pa.Table]] = {}
-    with_extra: list[pa.Table] = []
-    applied: list[AppliedMessage] = []
-    unreadable: list[Unreadable] = []
-    for table, several_of_stream in by_table.values():
-        read = reader.read(table, [message for _, message in several_of_stream])
-        bad: dict[int, int] = {}
-        for each in read.unreadable:
-            bad[each.message.sequence] = bad.get(each.message.sequence, 0) + 1
-        unreadable += read.unreadable
+                unreadable.append((stream, _unknown(message)))
+                account(stream, message, 1, 1)
+            else:
+                groups.setdefault((stream, table.name), (table, []))[1].append(message)
+    for (stream, _), (table, several) in groups.items():
+        read = reader.read(table, several)
+        bad = Counter(each.message.sequence for each in read.unreadable)
+        unreadable += ((stream, each) for each in read.unreadable)
         if read.frame is not None:
             frames.setdefault(table.name, []).append(read.frame.select(list(table.column_names())))
             with_extra.append(read.frame)
-        applied += [
-            AppliedMessage(
-                stream, message.sequence, message.subject, promised(message), read.lines[message.sequence],
-                bad.get(message.sequence, 0), message.stored_ns,
-            )
-            for stream, message in several_of_stream
-        ]  # fmt: skip
+        for message in several:
+            account(stream, message, read.lines[message.sequence], bad[message.sequence])
     return Batch(
         {name: pa.concat_tables(parts) for name, parts in frames.items()},
         _attributes(with_extra),
         tuple(applied),
         tuple(unreadable),
-        unknown,
     )
 
 

@@ -91,7 +91,7 @@ def _facts_of(table: str) -> str:
 def statement(tables: Iterable[str]) -> str | None:
     """Adds the facts of ``tables``, whose new rows are the relations ``new_<table>``; None where none has any."""
     facts = [_facts_of(table) for table in sorted(tables) if table in _FACTS or table == "ledger"]
-    return f"INSERT INTO rollup_facts {' UNION ALL '.join(facts)}" if facts else None  # noqa: S608
+    return f"INSERT INTO rollup_facts {' UNION ALL '.join(facts)}" if facts else None
 
 
 def current(grain: Grain) -> str:

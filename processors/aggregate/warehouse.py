@@ -1,6 +1,7 @@
 """The warehouse: one DuckDB file, opened here alone; rows and offsets change together or not at all."""
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,9 +127,7 @@ class Warehouse:
             rows = cursor.execute(
                 "SELECT stream, stream_created, applied_sequence, applied_at, messages, events, rows FROM offsets"
             ).fetchall()
-        return {
-            row[0]: Offset(row[0], row[1].replace(tzinfo=UTC), row[2], row[3].replace(tzinfo=UTC), *row[4:]) for row in rows
-        }
+        return {row[0]: Offset(row[0], row[1].replace(tzinfo=UTC), row[2], row[3].replace(tzinfo=UTC), *row[4:]) for row in rows}
 
     def apply(self, batch: Batch, created: dict[str, datetime], at: datetime) -> None:
         """Stores all of ``batch`` and moves the offsets of its streams, in one transaction.
@@ -158,11 +157,9 @@ class Warehouse:
             self._move(batch, created, naive(at))
             connection.execute("COMMIT")
         except BaseException:
-            try:
+            # The failure itself may have ended the transaction.
+            with suppress(duckdb.Error):
                 connection.execute("ROLLBACK")
-            except duckdb.Error:
-                # A transaction that could not begin, or was rolled back by the failure itself.
-                pass
             raise
         finally:
             for name in registered:

@@ -41,7 +41,9 @@ def _count(about: str, kind: Kind) -> Measured:
 
 
 METRICS: Final[Mapping[Metric, Measured]] = {
-    "agent_unhealthy": Measured("1 while the agent is UNHEALTHY, else 0", "EVENTS", counted=False, scopes=("agent",), kind="agent"),
+    "agent_unhealthy": Measured(
+        "1 while the agent is UNHEALTHY, else 0", "EVENTS", counted=False, scopes=("agent",), kind="agent"
+    ),
     "agent_gave_up": Measured(
         "1 while the manager has given an agent up (crash loop), else 0", "agent_states", counted=False, scopes=("agent",)
     ),

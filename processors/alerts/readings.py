@@ -12,6 +12,7 @@ from processors.alerts.metrics import METRICS, Metric, Scope
 from processors.alerts.series import Measurement
 from schemas.events import AcceptedEvent
 from schemas.state import AgentState
+from streams import subjects
 from streams.messages import EVENT_COUNT, Received
 from streams.micro_batches import lines
 
@@ -52,6 +53,8 @@ class Wanted:
     agent_id: str
 
 
+_DEAD: Final = subjects.ALL_DEAD.removesuffix(">")
+
 Told = Reading | Stopped | Wanted
 
 _BEAT: Final[tuple[Metric, ...]] = tuple(name for name, about in METRICS.items() if about.kind == "heartbeat")
@@ -89,8 +92,8 @@ _COUNTED: Final[Mapping[str, tuple[Metric, bytes, Callable[[AcceptedEvent], str 
 
 def of_events(message: Received, wanted: frozenset[Metric]) -> Iterator[Told]:
     """What a message of EVENTS measures. Raises ValueError where it cannot be read."""
-    domain, tenant, kind = message.subject.split(".", 2)
-    if domain == "dead":
+    _, tenant, kind = message.subject.split(".", 2)
+    if message.subject.startswith(_DEAD):
         yield _dead(message, tenant)
     elif kind == "heartbeat":
         for line in lines(message.data):

@@ -108,7 +108,9 @@ class Rule(BaseModel):
         fields: dict[str, Any] = dict.fromkeys(TEMPLATE_FIELDS, "") | {
             "rule": self.name,
             "metric": self.metric,
-            "comparison_text": {">": "above", ">=": "at or above", "<": "below", "<=": "at or below", "==": "exactly"}[self.comparison],
+            "comparison_text": {">": "above", ">=": "at or above", "<": "below", "<=": "at or below", "==": "exactly"}[
+                self.comparison
+            ],
             "threshold": self.threshold,
         }
         fields |= about | {"value": float("nan") if value is None else value}

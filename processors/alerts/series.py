@@ -153,11 +153,10 @@ def measure(rule: Rule, series: Series, measurement: Measurement) -> Step:
     if rule.window is not None:
         if occurred >= measurement.at - rule.window:
             _count(walk, measurement)
-    elif series.occurred_at is None or occurred >= series.occurred_at:
-        if measurement.value is not None:
-            fresh_until = None if measurement.fresh_for is None else measurement.at + measurement.fresh_for
-            walk.update(value=measurement.value, occurred_at=occurred, fresh_until=fresh_until, reason=measurement.reason)
-            _settle(walk, measurement.at, measurement.cause)
+    elif measurement.value is not None and (series.occurred_at is None or occurred >= series.occurred_at):
+        fresh_until = None if measurement.fresh_for is None else measurement.at + measurement.fresh_for
+        walk.update(value=measurement.value, occurred_at=occurred, fresh_until=fresh_until, reason=measurement.reason)
+        _settle(walk, measurement.at, measurement.cause)
     return walk.done()
 
 
@@ -166,10 +165,8 @@ def _count(walk: _Walk, measurement: Measurement) -> None:
     slots = walk.series.slots
     amount = measurement.value or 0.0
     if slots and slots[-1][0] >= slot:
-        slots = (*slots[:-1], (slots[-1][0], slots[-1][1] + amount))
-    else:
-        slots = (*slots, (slot, amount))
-    walk.update(slots=slots, reason=measurement.reason or walk.series.reason)
+        slot, amount, slots = slots[-1][0], slots[-1][1] + amount, slots[:-1]
+    walk.update(slots=(*slots, (slot, amount)), reason=measurement.reason or walk.series.reason)
     _settle(walk, measurement.at, measurement.cause)
 
 
@@ -206,7 +203,12 @@ def _fire(walk: _Walk, at: datetime) -> None:
     subject = (series.rule, series.tenant_id, series.agent_id or "", series.stream or "")
     alert_id = str(derived_id("alert", *subject, series.cause))
     value = current(rule, series)
-    about = {"tenant_id": series.tenant_id, "agent_id": series.agent_id or "", "stream": series.stream or "", "reason": series.reason}
+    about = {
+        "tenant_id": series.tenant_id,
+        "agent_id": series.agent_id or "",
+        "stream": series.stream or "",
+        "reason": series.reason,
+    }
     change = AlertChange(
         change_id=change_id(alert_id, "firing"),
         alert_id=alert_id,

@@ -139,6 +139,7 @@ class Cost:
 
     def _prepare(self) -> None:
         self._stopping = asyncio.Event()
+        self._fetching: asyncio.Task[list[Received]] | None = None
         self._ended = asyncio.Event()
         self._ended.set()
 
@@ -154,7 +155,7 @@ class Cost:
         self._prepare()
         self._waiting = {"record": "not read yet"}
         client = self._client = await self._context.connect(NAME)
-        book: PriceBook = self._book or await asyncio.to_thread(genai_book.build)
+        book = await asyncio.to_thread(genai_book.build) if self._book is None else self._book
         self._writer = CoveredWriter(client, topology.LEDGER, NAME, _PARTITION)
         self._reader = OrderedReader(client, Source(topology.EVENTS, (subjects.events_of(KIND),)))
         self._book = book
@@ -163,6 +164,8 @@ class Cost:
     async def stop(self) -> None:
         """Finishes the batch at hand and closes."""
         self._stopping.set()
+        if self._fetching is not None:
+            self._fetching.cancel()
         await self._ended.wait()
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
@@ -217,8 +220,19 @@ class Cost:
             log.info("cost.resumed", after=position.covered, record=position.record_sequence)
             return
 
+    async def _fetch(self) -> list[Received]:
+        """What there is to read; nothing when asked to stop meanwhile."""
+        self._fetching = asyncio.create_task(self._reader.fetch(self._settings.fetch_messages, 1.0), name=f"{NAME}-fetch")
+        try:
+            return await self._fetching
+        except asyncio.CancelledError:
+            if self._stopping.is_set() and self._fetching.cancelled():
+                return []
+            self._fetching.cancel()
+            raise
+
     async def _once(self) -> None:
-        messages = await self._reader.fetch(self._settings.fetch_messages, 0.5)
+        messages = await self._fetch()
         if self._reader.resets > self._resets:
             READER_RESETS.labels(NAME).inc(self._reader.resets - self._resets)
             self._resets = self._reader.resets

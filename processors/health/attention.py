@@ -25,7 +25,7 @@ def look(before: Attention, now: datetime, *, caught_up: bool, connected: bool, 
     if not caught_up:
         return Attention(None, now, reconnects, "input is pending")
     if before.since is None:
-        return Attention(now, now, reconnects, f"listens again: {before.why}")
+        return Attention(now, now, reconnects, f"before: {before.why}")
     if reconnects != before.reconnects:
         return Attention(now, now, reconnects, "NATS was away")
     if before.looked_at is not None and not timedelta(0) <= now - before.looked_at <= LONGEST_GAP:

@@ -1,6 +1,6 @@
 """Every agent's state, and what of it is not written yet."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -89,10 +89,6 @@ class Fleet:
         if verdict is not None:
             self._keep(key, verdict, changes)
         return changes
-
-    def count(self, wanted: Callable[[AgentHealth], bool]) -> int:
-        """How many agents are ``wanted``."""
-        return sum(1 for agent in self.agents.values() if wanted(agent))
 
     def _keep(self, key: str, verdict: Verdict, changes: list[Changed]) -> None:
         if not isinstance(verdict, Noted | Changed):

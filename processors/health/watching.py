@@ -38,6 +38,7 @@ _FILTERS: Final = (
 )  # fmt: skip
 _TICK_S: Final = 0.25
 _FLUSH_S: Final = 0.1
+_MEASURE_S: Final = 1.0
 _CONFIRM: Final = timedelta(seconds=0.5)
 _BEHIND: Final = timedelta(seconds=1)
 _FIRST_LOOK_BACK: Final = timedelta(hours=1)
@@ -74,6 +75,8 @@ class Watching:
         self._saved_at = self._flushed_at = asyncio.get_running_loop().time()
         self._changed = False
         self._resets = 0
+        self._left_aside = 0
+        self._measured_at = self._looked_at = 0.0
 
     @classmethod
     async def begin(cls, client: Client, settings: HealthSettings) -> "Watching":
@@ -112,8 +115,8 @@ class Watching:
             up_to = ready[-1].sequence
             await self._tell(self._fleet.read(self._parse(ready), up_to))
             self._read_up_to = up_to
-        self._measure()
-        await self._listen(messages)
+        self._measure(loop_s)
+        await self._listen(messages, loop_s)
         await self._write(self._granted(loop_s))
         await self._checkpoint_if_due()
 
@@ -152,8 +155,14 @@ class Watching:
             message_id = str(event.event_id)
             await publish_until_stored(self._client, subject, data, message_id=message_id, headers={CONTENT_TYPE: JSON})
 
-    def _measure(self) -> None:
+    def _measure(self, loop_s: float) -> None:
+        if loop_s - self._measured_at < _MEASURE_S:
+            return
+        self._measured_at = loop_s
         LAG_MESSAGES.labels(_NAME).set(self._reader.pending)
+        if self._fleet.left_aside > self._left_aside:
+            log.warning("health.agents_left_aside", events=self._fleet.left_aside - self._left_aside, most=self._fleet.most)
+            self._left_aside = self._fleet.left_aside
         if self._reader.resets > self._resets:
             READER_RESETS.labels(_NAME).inc(self._reader.resets - self._resets)
             self._resets = self._reader.resets
@@ -161,7 +170,7 @@ class Watching:
         for health in ("HEALTHY", "UNHEALTHY", "RECOVERING"):
             AGENTS.labels(health).set(by_health[health])
 
-    async def _listen(self, messages: Sequence[Received]) -> None:
+    async def _listen(self, messages: Sequence[Received], loop_s: float) -> None:
         """Judges silence, if we have heard everything."""
         now = _now()
         close_behind = bool(messages) and now - messages[-1].stored_at < timedelta(seconds=1)
@@ -177,6 +186,9 @@ class Watching:
         if since != before.since:
             log.info("health.listening", why=self._attention.why)
         self.listening = True
+        if loop_s - self._looked_at < _TICK_S:
+            return
+        self._looked_at = loop_s
         silent = self._fleet.silent(now, since)
         self._suspected = {key: self._suspected.get(key, now) for key in silent}
         # Twice, half a second apart: after a pause of the server answers come before the heartbeats that waited with us.

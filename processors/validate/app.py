@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 NAME: Final = "validate"
 _PARTITION: Final = 0
 _DAY_S: Final = 86_400
-_SWEPT_ROWS: Final = 2000
+_SWEPT_ROWS: Final = 500
 _TOLD_EVERY_S: Final = 10.0
 
 
@@ -105,6 +105,7 @@ class Validate:
 
     def _prepare(self) -> None:
         self._stopping = asyncio.Event()
+        self._fetching: asyncio.Task[list[Received]] | None = None
         self._ended = asyncio.Event()
         self._ended.set()
 
@@ -126,6 +127,8 @@ class Validate:
     async def stop(self) -> None:
         """Finishes the batch at hand, acknowledges, closes."""
         self._stopping.set()
+        if self._fetching is not None:
+            self._fetching.cancel()
         await self._ended.wait()
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
@@ -218,14 +221,26 @@ class Validate:
 
         await catch_up(client, self._index, tell)
 
+    async def _fetch(self) -> list[Received]:
+        """What there is to read; nothing when asked to stop meanwhile."""
+        self._fetching = asyncio.create_task(self._reader.fetch(self._settings.fetch_messages, 1.0), name=f"{NAME}-fetch")
+        try:
+            return await self._fetching
+        except asyncio.CancelledError:
+            if self._stopping.is_set() and self._fetching.cancelled():
+                return []
+            self._fetching.cancel()
+            raise
+
     async def _once(self) -> None:
-        messages = await self._reader.fetch(self._settings.fetch_messages, 0.5)
+        messages = await self._fetch()
         if self._reader.resets > self._resets:
             READER_RESETS.labels(NAME).inc(self._reader.resets - self._resets)
             self._resets = self._reader.resets
         if not messages:
             LAG_MESSAGES.labels(NAME).set(0)
-            self._index.sweep(int(time.time()) // _DAY_S - topology.EVENTS_AGE.days - 1, _SWEPT_ROWS // 10)
+            self._index.flush()
+            self._index.sweep(int(time.time()) // _DAY_S - topology.EVENTS_AGE.days - 1, _SWEPT_ROWS)
             return
         LAG_MESSAGES.labels(NAME).set(self._reader.pending)
         if not await self._whole(messages):

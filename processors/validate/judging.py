@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 import orjson
@@ -29,7 +29,9 @@ SHORTEST_EVENT: Final = 100
 """No event has fewer bytes: past ``MOST_LETTERS`` rejections shorter lines are refused unread, so that a megabyte of ``{}`` costs little."""
 
 _INGEST: Final = b',"ingest":{'
-_CURRENT: Final = orjson.OPT_SORT_KEYS
+_SORTED: Final = orjson.OPT_SORT_KEYS
+_OPEN: Final = {"attributes"}
+_to_json: Final = Event.__pydantic_serializer__.to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,6 @@ class Candidate(NamedTuple):
     line: bytes
     """The event as it will stand on ``events.``."""
     raw: bytes
-    event_id: str
-    event_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Judged:
 
 def payload_hash(normalised: bytes) -> bytes:
     """Eight bytes that stand for an event's normalised JSON, without what validate added."""
-    return blake2b(normalised, digest_size=8).digest()
+    return sha256(normalised).digest()[:8]
 
 
 def without_ingest(line: bytes) -> bytes:
@@ -113,8 +113,9 @@ def without_ingest(line: bytes) -> bytes:
 
 def normalised(event: Event) -> bytes:
     """The event as JSON in one form: fields in the contract's order, attributes sorted, nothing absent spelled out."""
-    head: bytes = event.__pydantic_serializer__.to_json(event, exclude_none=True, exclude={"attributes"})
-    return head[:-1] + b',"attributes":' + orjson.dumps(event.attributes, option=_CURRENT) + b"}"
+    head: bytes = _to_json(event, exclude_none=True, exclude=_OPEN)
+    attributes = event.attributes
+    return head[:-1] + (b',"attributes":%b}' % orjson.dumps(attributes, option=_SORTED) if attributes else b',"attributes":{}}')
 
 
 def _rejection(
@@ -125,20 +126,17 @@ def _rejection(
     return Rejection(position, reason, (error,), raw, str(event.event_id) if event else None, event.event_type if event else None)
 
 
-def _mismatch(event: Event, told: Address, position: int, raw: bytes) -> Rejection | None:
+def _mismatch(event: Event, told: Address, position: int, raw: bytes) -> Rejection:
+    """Which of the subject's claims the event contradicts; one it does."""
     tenant, agent = event.tenant.tenant_id, event.run.agent_id
     if tenant != told.tenant:
         text = f"the subject says tenant {told.tenant!r}"
         return _rejection(position, "tenant_mismatch", "$.tenant.tenant_id", text, tenant, raw, event)
-    if told.kind == BATCH:
-        return None
     if agent != told.agent:
         text = f"the subject says agent {told.agent!r}; only kind 'batch' may carry several"
         return _rejection(position, "agent_mismatch", "$.run.agent_id", text, agent, raw, event)
-    if event.kind != told.kind:
-        text = f"its kind is {event.kind!r}, the subject says {told.kind!r}; only kind 'batch' may mix them"
-        return _rejection(position, "kind_mismatch", "$.event_type", text, event.event_type, raw, event)
-    return None
+    text = f"its kind is {event.kind!r}, the subject says {told.kind!r}; only kind 'batch' may mix them"
+    return _rejection(position, "kind_mismatch", "$.event_type", text, event.event_type, raw, event)
 
 
 class _Times:
@@ -199,8 +197,9 @@ def _take_apart(opened: Opened, limits: Limits) -> Opened:
     received_at = message.stored_at
     times = _Times(received_at, limits)
     moment = received_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    before = f'"received_at":"{moment}","sequence":{message.sequence},"position":'.encode()
-    candidates, rejections, tenant = opened.candidates, opened.rejections, told.tenant
+    before = _INGEST + f'"received_at":"{moment}","sequence":{message.sequence},"position":'.encode()
+    candidates, rejections = opened.candidates, opened.rejections
+    tenant, agent, kind, mixed = told.tenant, told.agent, told.kind, told.kind == BATCH
     for position, raw in enumerate(raws):
         if len(rejections) > MOST_LETTERS and len(raw) < SHORTEST_EVENT:
             rejections.append(Rejection(position, "contract_violation", (), raw))
@@ -209,40 +208,29 @@ def _take_apart(opened: Opened, limits: Limits) -> Opened:
         if isinstance(event, Rejected):
             rejections.append(Rejection(position, event.reason, event.errors, raw, event.event_id, event.event_type))
             continue
-        wrong = _mismatch(event, told, position, raw)
-        if wrong is not None:
-            rejections.append(wrong)
+        own = KIND_OF[event.event_type]
+        if event.tenant.tenant_id != tenant or not (mixed or (own == kind and event.run.agent_id == agent)):
+            rejections.append(_mismatch(event, told, position, raw))
             continue
         plain = normalised(event)
         flags = times.flags(event.occurred_at)
-        ingest = before + b"%d" % position
         if flags:
-            ingest += b',"flags":' + orjson.dumps(flags)
+            ending = b'%d,"flags":%b}}' % (position, orjson.dumps(flags))
             for flag in flags:
                 opened.flagged[flag] = opened.flagged.get(flag, 0) + 1
-        event_id = event.event_id
-        candidates.append(
-            Candidate(
-                position,
-                event_key(tenant, event_id),
-                payload_hash(plain),
-                KIND_OF[event.event_type],
-                plain[:-1] + _INGEST + ingest + b"}}",
-                raw,
-                str(event_id),
-                event.event_type,
-            )
-        )
+        else:
+            ending = b"%d}}" % position
+        key = event_key(tenant, event.event_id)
+        candidates.append(Candidate(position, key, payload_hash(plain), own, plain[:-1] + before + ending, raw))
     return opened
 
 
 def _conflict(candidate: Candidate) -> Rejection:
-    error = FieldError(
-        loc="$.event_id", msg="another event with this id and different content was accepted before", value=candidate.event_id
-    )
-    return Rejection(
-        candidate.position, "conflicting_duplicate", (error,), candidate.raw, candidate.event_id, candidate.event_type
-    )
+    claimed = orjson.loads(candidate.line)
+    event_id = claimed["event_id"]
+    msg = "another event with this id and different content was accepted before"
+    error = FieldError(loc="$.event_id", msg=msg, value=event_id)
+    return Rejection(candidate.position, "conflicting_duplicate", (error,), candidate.raw, event_id, claimed["event_type"])
 
 
 def judge(opened: Iterable[Opened], known: Mapping[bytes, bytes]) -> list[Judged]:

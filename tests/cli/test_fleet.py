@@ -101,7 +101,7 @@ async def test_commands_reach_the_manager_under_our_own_name_and_their_outcome_i
         agentops("agents", "healing", "chat-service", "off", variables=login),
         agentops("faults", "clear", "chat-service", "--kind", "latency", variables=login),
     )
-    assert good.out == "chat-service: restarted (pid=77)\n"
+    assert good.out == "chat-service: restarted (pid 77)\n"
     assert "exited at once" in bad.failed()
     assert both.code == 1
     assert sorted(answer["status"] for answer in json.loads(both.out)) == ["error", "success"]

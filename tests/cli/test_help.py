@@ -1,17 +1,18 @@
 import asyncio
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.cli.calling import agentops
-from tests.cli.calling import begin as begin_call
+from tests.cli.calling import ROOT, agentops, begin, environment
 
 GROUPS = ("agents", "faults", "events", "alerts", "dead", "streams", "query")
 
 
 async def test_help_comes_at_once_and_loads_nothing_heavy() -> None:
     """The bound is CPU time of the process, so that a busy machine does not matter."""
-    process = await begin_call("--help", variables={})
+    process = await begin("--help", variables={})
     out, err = await process.communicate()
     assert process.returncode == 0, err
     for group in (*GROUPS, "up", "doctor", "audit", "env", "version", "sidecar", "processors"):
@@ -22,10 +23,6 @@ async def test_help_comes_at_once_and_loads_nothing_heavy() -> None:
         "try: main()\nexcept SystemExit: pass\n"
         "print(time.process_time(), [m for m in ('nats','pydantic','structlog','httpx','orjson') if m in sys.modules], file=sys.stderr)"
     )
-    import sys
-
-    from tests.cli.calling import ROOT, environment
-
     best = 9.0
     for _ in range(3):
         process = await asyncio.create_subprocess_exec(
@@ -74,7 +71,7 @@ async def test_wrong_usage_is_one_sentence(arguments: list[str], code: int, told
     assert told in said.failed(code)
 
 
-async def test_without_a_system_every_command_says_how_to_get_one(tmp_path) -> None:
+async def test_without_a_system_every_command_says_how_to_get_one(tmp_path: Path) -> None:
     began = time.monotonic()
     said = await agentops("agents", "list", variables={"AGENTOPS_DATA": str(tmp_path)})
     assert "agentops up" in said.failed()
@@ -83,7 +80,7 @@ async def test_without_a_system_every_command_says_how_to_get_one(tmp_path) -> N
     assert "agentops up" in said.failed()
 
 
-async def test_a_damaged_up_json_is_named(tmp_path) -> None:
+async def test_a_damaged_up_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "up.json").write_text("{")
     said = await agentops("alerts", "list", variables={"AGENTOPS_DATA": str(tmp_path)})
     assert "up.json is damaged" in said.failed()

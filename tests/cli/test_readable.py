@@ -1,3 +1,4 @@
+import contextlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -95,10 +96,8 @@ def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
 
 @given(st.text(max_size=12))
 def test_any_text_is_a_time_or_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(NotATimeError):
         assert moment(text, NOW).tzinfo is not None
-    except NotATimeError:
-        pass
 
 
 def test_moments_may_be_relative_or_exact() -> None:

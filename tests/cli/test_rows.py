@@ -45,7 +45,7 @@ def test_outcomes_are_sentences() -> None:
         error=CommandError(code="timeout", message="no answer"),
         timestamp=now(),
     )
-    assert sentence(done) == "a: restarted (pid=7)"
+    assert sentence(done) == "a: restarted (pid 7)"
     assert "agentops doctor" in sentence(late)
 
 

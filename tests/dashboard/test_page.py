@@ -1,8 +1,8 @@
 """The page in a real browser, fed by a real nats-server."""
 
+import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -27,7 +27,7 @@ def now() -> datetime:
 
 
 @pytest.fixture(autouse=True)
-async def agent(stage: Stage) -> AsyncIterator[None]:
+async def agent(stage: Stage) -> None:
     """chat-service, healthy."""
     await stage.put(topology.REGISTRY, record())
     await stage.put(topology.AGENT_STATES, state(at=now()))
@@ -36,7 +36,6 @@ async def agent(stage: Stage) -> AsyncIterator[None]:
     stage.commands.clear()
     stage.refuse = None
     stage.answering.set()
-    yield
 
 
 async def test_an_agent_and_its_changes_are_painted_within_a_second(page: Page, stage: Stage) -> None:
@@ -249,20 +248,21 @@ async def _sessions(url: str) -> tuple[float, float]:
     return float(found[0][1]), float(found[1][1])  # type: ignore[index]
 
 
-async def test_closed_tabs_leave_nothing_behind(browser: Browser, dashboard: DashboardProcess) -> None:
-    await until(lambda: _none_open(dashboard.url), "earlier tabs are forgotten", 20)
-    _, before = await _sessions(dashboard.url)
-    for _ in range(4):
-        async with tab(browser, dashboard.url) as first, tab(browser, dashboard.url) as second:
-            for one in (first, second):
-                await one.get_by_test_id("card-chat-service").wait_for()
-    await until(lambda: _none_open(dashboard.url), "all tabs are forgotten", 20)
-    _, after = await _sessions(dashboard.url)
-    assert after <= before + 1
+async def test_closed_tabs_and_visitors_without_one_leave_nothing_behind(
+    page: Page, browser: Browser, dashboard: DashboardProcess
+) -> None:
+    async def look() -> None:
+        async with tab(browser, dashboard.url) as opened:
+            await opened.get_by_test_id("card-chat-service").wait_for()
+
+    async with httpx.AsyncClient(timeout=30) as http:
+        await asyncio.gather(look(), look(), look(), *(http.get(dashboard.url) for _ in range(4)))
+    assert (await _sessions(dashboard.url))[1] > 1
+    await until(lambda: _open(dashboard.url, 1), "all but the open tab are forgotten", 20)
 
 
-async def _none_open(url: str) -> bool:
-    return (await _sessions(url))[0] == 0
+async def _open(url: str, number: int) -> bool:
+    return await _sessions(url) == (number, number)
 
 
 async def test_a_strange_origin_or_host_gets_nothing(dashboard: DashboardProcess) -> None:

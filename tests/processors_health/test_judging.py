@@ -153,3 +153,13 @@ def test_faults_are_shown_at_once() -> None:
     cleared = judge(agent, fault("latency", at(2), "fault.cleared"), LIMITS)
     assert isinstance(cleared, Noted)
     assert cleared.agent.active_faults == ()
+
+
+def test_a_spool_that_drains_after_an_absence_does_not_turn_time_back() -> None:
+    """The heartbeats tell of moments before the verdict; that it is over was still decided after it."""
+    agent, _ = told([beat(at(0))])
+    absent = absence(agent, at(60), at(0), LIMITS)
+    assert absent is not None
+    back = judge(absent.agent, beat(at(5), received=at(70)), LIMITS)
+    assert isinstance(back, Changed)
+    assert (back.agent.health, back.at, back.agent.since) == ("RECOVERING", at(60), at(60))

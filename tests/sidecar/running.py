@@ -17,25 +17,26 @@ from streams.settings import NatsSettings
 from tests.conftest import until
 
 AGENT = """
-import asyncio, os, sys
-from aiohttp import web
+import json, os, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-async def health(_):
-    return web.json_response({"pid": os.getpid()})
+class Agent(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path.startswith("/exit/"):
+            os._exit(int(self.path.rsplit("/")[-1]))
+        told = dict(os.environ) if self.path == "/environment" else {"pid": os.getpid()}
+        body = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-async def environment(_):
-    return web.json_response(dict(os.environ))
+    def log_message(self, *_):
+        pass
 
-async def leave(request):
-    os._exit(int(request.query["code"]))
-
-application = web.Application()
-application.router.add_get("/health", health)
-application.router.add_get("/environment", environment)
-application.router.add_get("/exit", leave)
 print("the agent begins", flush=True)
 print("and complains", file=sys.stderr, flush=True)
-web.run_app(application, host="127.0.0.1", port=int(os.environ["PORT"]), print=None)
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Agent).serve_forever()
 """
 
 HTTP_PROBE = "http:/health:interval=0.1,timeout=0.3,failures=2"
@@ -107,9 +108,10 @@ class Sidecar:
     async def answers(self) -> bool:
         """Whether the agent answers through the proxy."""
         try:
-            return (await self.get())[0] == 200
+            status, _ = await self.get()
         except (aiohttp.ClientError, TimeoutError):
             return False
+        return status == 200
 
     async def post(self, *events: dict[str, Any]) -> int:
         """Offers events at the door; returns the status."""
@@ -168,7 +170,7 @@ class Telemetry:
                 section, _, name = path.partition("__")
                 if (event.get(section) or {}).get(name) != value:
                     return False
-            return event["event_type"] == event_type
+            return bool(event["event_type"] == event_type)
 
         async def there() -> bool:
             found[:] = [event for event in await self.read() if fits(event)]

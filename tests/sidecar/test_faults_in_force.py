@@ -99,6 +99,7 @@ async def test_a_crash_happens_once_even_if_the_sidecar_restarts_for_it(
     await until(in_force, "the other fault is in force")
     assert sidecar.agent.is_running()
     assert (await sidecar.get())[0] == 599
+    await telemetry.find("fault.injected", fault__kind="error")
     told = [event for event in await telemetry.read() if event["event_type"] == "fault.injected"]
     assert [event["fault"]["kind"] for event in told] == ["crash", "error"]
 
@@ -116,6 +117,7 @@ async def test_a_restarted_sidecar_takes_its_faults_up_again_but_no_expired_one(
     await sidecar.kill()
     await sidecar.start()
     await until(in_force, "the fault is in force again")
+    await telemetry.find("fault.injected")
     told = [event for event in await telemetry.read() if event["event_type"] == "fault.injected"]
     assert {event["fault"]["kind"] for event in told} == {"error"}
     assert all(event == told[0] for event in told)

@@ -2,20 +2,22 @@
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
+import socket
 import sys
 from pathlib import Path
 
 import orjson
 import psutil
 import pytest
+from aiohttp import web
 from nats.aio.client import Client
 
 from schemas.events import Event
 from schemas.reading import read_event
+from sidecar.cli import read
+from sidecar.listener import CannotStartError, Listener
 from streams import subjects
+from streams.embedded import EmbeddedServer
 from tests.conftest import until
 from tests.sidecar.running import HTTP_PROBE, Sidecar, Telemetry
 
@@ -103,9 +105,7 @@ async def test_an_agent_that_dies_is_reported_at_once(
     if how == "kill":
         sidecar.agent.kill()
     else:
-        with pytest.raises(Exception, match="."):
-            await sidecar.get(f"/exit?code={code}", timeout_s=0.001)
-        await sidecar.get(f"/exit?code={code}")
+        assert (await sidecar.get(f"/exit/{code}"))[0] in {502, 503}
     stopped = await telemetry.find("agent.stopped", within_s=2)
     assert (stopped["agent"].get("exit_code"), stopped["agent"].get("signal")) == (code, name)
     beat = await telemetry.find("agent.heartbeat", within_s=2, agent__status="error")
@@ -150,23 +150,18 @@ async def test_an_agent_dies_with_its_sidecar(sidecar: Sidecar) -> None:
     await until(lambda: gone(agent), "the agent is gone")
 
 
-async def test_an_agent_known_by_its_address_alone_is_watched_too(sidecar: Sidecar, telemetry: Telemetry, tmp_path: Path) -> None:
+async def test_an_agent_known_by_its_address_alone_is_watched_too(
+    server: EmbeddedServer, sidecar: Sidecar, telemetry: Telemetry, tmp_path: Path
+) -> None:
     await sidecar.start()
     await until(sidecar.answers, "the agent answers")
-    other = Sidecar(tmp_path, sidecar_settings(sidecar), sidecar.http, "b2")
+    other = Sidecar(tmp_path, server.settings("sidecar"), sidecar.http, "b2")
     await other.start("--url", f"http://127.0.0.1:{sidecar.run['agent_port']}", "--probe", "tcp:interval=0.1,failures=2")
     assert (await other.get())[1] == {"pid": sidecar.run["agent_pid"]}
     await telemetry.find("agent.heartbeat", run__agent_id="b2", health__status="HEALTHY")
     sidecar.agent.kill()
     await telemetry.find("agent.heartbeat", run__agent_id="b2", health__status="UNHEALTHY", agent__status="running")
     assert await other.stop() == 0
-
-
-def sidecar_settings(sidecar: Sidecar):
-    from streams.settings import NatsSettings
-
-    told = sidecar._environment
-    return NatsSettings(url=told["NATS_URL"], user=told["NATS_USER"], password=told["NATS_PASSWORD"])
 
 
 async def test_the_documented_agent_topics_are_served(sidecar: Sidecar, client: Client) -> None:
@@ -208,13 +203,6 @@ async def test_the_health_door_tells_what_it_waits_for(sidecar: Sidecar) -> None
     await until(not_ready, "the agent's end is told")
 
 
-def refusal(*options: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "sidecar", *options], capture_output=True, text=True, timeout=20, check=False, env=dict(os.environ)
-    )
-    return done.returncode, done.stderr
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -225,26 +213,35 @@ def refusal(*options: str) -> tuple[int, str]:
         (["--agent-id", "a", "--", "x"], "tenant"),
     ],
 )
-async def test_wrong_use_ends_with_2_and_the_reason(options: list[str], said: str) -> None:
-    code, error = await asyncio.to_thread(refusal, *options)
-    assert code == 2
-    assert said in error.splitlines()[-1]
+def test_wrong_use_ends_with_2_and_the_reason(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read(options)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
-async def test_a_taken_port_is_told_clearly(sidecar: Sidecar, tmp_path: Path) -> None:
-    await sidecar.start()
-    options = [
-        "--agent-id",
-        "other",
-        "--tenant",
-        "t",
-        "--data",
-        str(tmp_path / "d"),
-        "--door-port",
-        str(sidecar.run["door_port"]),
-    ]
-    code, error = await asyncio.to_thread(refusal, *options, "--", "sleep", "1")
-    assert code == 1
-    assert f"cannot listen on 127.0.0.1:{sidecar.run['door_port']}" in error
-    assert sidecar.process is not None
-    sidecar.process.send_signal(signal.SIGTERM)
+@pytest.mark.parametrize(
+    "options",
+    [["--command", "run", "--fast"], ["--command", "--", "run", "--fast"], ["--command", "run --fast"], ["--", "run", "--fast"]],
+)
+def test_the_command_is_everything_after_its_mark(options: list[str]) -> None:
+    assert read(["--agent-id", "a", "--tenant", "t", *options]).command == ("run", "--fast")
+
+
+async def test_a_taken_port_is_told_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.listener.PATIENCE_S", 0.2)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(CannotStartError, match=f"cannot listen on 127.0.0.1:{port} for the door .* choose another port"):
+            await Listener(web.Application(), "127.0.0.1", port, "door").start()
+
+
+async def test_a_second_sidecar_of_the_same_agent_does_not_start(sidecar: Sidecar, tmp_path: Path) -> None:
+    await sidecar.start(command=["sleep", "600"])
+    options = ["--agent-id", "a1", "--tenant", "acme", "--data", str(tmp_path / "data"), "--", "sleep", "600"]
+    second = await asyncio.create_subprocess_exec(sys.executable, "-m", "sidecar", *options, stderr=asyncio.subprocess.PIPE)
+    _, error = await second.communicate()
+    assert second.returncode == 1
+    assert b"another sidecar uses" in error

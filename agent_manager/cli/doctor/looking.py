@@ -76,9 +76,9 @@ async def server(client: Client, place: Place) -> list[Finding]:
     began = time.perf_counter()
     await client.flush(timeout=3)
     rtt_ms = (time.perf_counter() - began) * 1000
-    version = str(client.connected_server_version)
     # The one place where the client keeps what the server said of itself.
-    jetstream = bool(client._server_info.get("jetstream"))  # noqa: SLF001
+    said = client._server_info  # noqa: SLF001
+    version, jetstream = str(said.get("version", "0")), bool(said.get("jetstream"))
     return [findings.server(place.settings.shown_url(), version, jetstream, rtt_ms)]
 
 

@@ -3,27 +3,65 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from agent_manager.cli.readable import duration
 from schemas.commands import CommandResponse
 
-_DONE: Final = {
-    "start": "started", "stop": "stopped", "restart": "restarted", "recover": "recovered",
-    "inject_fault": "fault injected", "clear_faults": "faults cleared", "set_healing": "healing set", "status": "status",
-}  # fmt: skip
+_DONE: Final = {"start": "started", "stop": "stopped", "restart": "restarted", "recover": "recovered"}
 
 
-def _plain(result: Mapping[str, Any]) -> str:
-    shown = [f"{name}={value}" for name, value in result.items() if isinstance(value, str | int | float | bool) and value != ""]
-    return ", ".join(shown)
+def _fault(result: Mapping[str, Any]) -> str:
+    fault = result.get("fault")
+    if not isinstance(fault, Mapping):
+        return "fault injected"
+    return f"{fault.get('kind')} fault injected, ends by itself at {fault.get('until')}"
+
+
+def _cleared(result: Mapping[str, Any]) -> str:
+    gone = result.get("cleared")
+    if not isinstance(gone, list):
+        return "faults cleared"
+    left = result.get("active") or []
+    told = f"cleared {', '.join(map(str, gone))}" if gone else "there was no fault to clear"
+    return f"{told}; still there: {', '.join(map(str, left))}" if left else told
+
+
+def _lifecycle(command: str, result: Mapping[str, Any]) -> str:
+    if result.get("already_running"):
+        told = "was running already"
+    elif result.get("already_stopped"):
+        told = "was stopped already"
+    else:
+        told = _DONE.get(command, command)
+    facts = []
+    if (pid := result.get("agent_pid") or result.get("pid")) is not None:
+        facts.append(f"pid {pid}")
+    if result.get("proxy_url"):
+        facts.append(f"at {result['proxy_url']}")
+    if isinstance(result.get("took_s"), int | float):
+        facts.append(f"HEALTHY after {duration(result['took_s'])}")
+    if result.get("cleared"):
+        facts.append(f"faults cleared: {', '.join(map(str, result['cleared']))}")
+    return f"{told} ({', '.join(facts)})" if facts else told
+
+
+def _success(command: str, result: Mapping[str, Any]) -> str:
+    match command:
+        case "inject_fault":
+            return _fault(result)
+        case "clear_faults":
+            return _cleared(result)
+        case "set_healing":
+            return f"self-healing {'on' if result.get('healing_enabled') else 'off'}"
+        case _:
+            return _lifecycle(command, result)
 
 
 def sentence(response: CommandResponse) -> str:
-    """``chat-service: restarted (pid=812)``, or why not and what to do."""
+    """``chat-service: restarted (pid 812)``, or why not and what to do."""
     if response.status == "success":
-        details = _plain(response.result or {})
-        return f"{response.agent_id}: {_DONE.get(response.command, response.command)}{f' ({details})' if details else ''}"
+        return f"{response.agent_id}: {_success(response.command, response.result or {})}"
     error = response.error
     why = f"{error.code}: {error.message}" if error is not None else "no reason given"
-    advice = ""
-    if error is not None and error.code == "timeout":
-        advice = ". Is the agent manager running? See `agentops doctor`"
-    return f"{response.agent_id}: {response.command} failed – {why}{advice}"
+    if error is not None and error.code == "timeout" and "no answer" in error.message:
+        why += ". Is the agent manager running? See `agentops doctor`"
+    return f"{response.agent_id}: {response.command} failed – {why}"

@@ -23,7 +23,11 @@ def tell(
     async def work(client: Client, place: Place) -> list[CommandResponse]:
         fleet = await reading.fleet(client)
         if agents is None:
-            keys = [key for key in sorted(fleet.states) if tenant is None or key.startswith(f"{tenant}.")]
+            keys = [
+                key
+                for key in sorted({*fleet.states, *(fleet.faults if command == "clear_faults" else ())})
+                if tenant is None or key.startswith(f"{tenant}.")
+            ]
         else:
             keys = [reading.key_of(fleet, agent, tenant) for agent in dict.fromkeys(agents)]
         if not keys:

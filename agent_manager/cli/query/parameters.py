@@ -7,7 +7,7 @@ from datetime import datetime
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, ValidationError
 
 from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.when import NotATimeError, moment
@@ -45,7 +45,7 @@ def _shape(annotation: Any) -> tuple[Shape, tuple[str, ...]]:
         return "flag", ()
     if annotation is int:
         return "integer", ()
-    if annotation is datetime:
+    if annotation in {datetime, AwareDatetime}:
         return "moment", ()
     return "text", ()
 

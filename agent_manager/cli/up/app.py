@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 PUBLISHED_S: Final = 12.0
 """``up.json`` is written when everything is ready, and at the latest by then."""
-READY_S: Final = 60.0
+READY_S: Final = 25.0
 """What is not ready by then is named, and kept running."""
 _NATS_STOP_S: Final = 1.0
 _STATUS_S: Final = 1.0
@@ -100,7 +100,9 @@ class System:
             self.stop.set()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, asked)
+            # What was started to ignore a hang-up (nohup) goes on ignoring it.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                loop.add_signal_handler(number, asked)
 
     async def _unless_stopped(self, task: asyncio.Task[None]) -> None:
         """Waits for ``task``; gives it up when asked to stop."""

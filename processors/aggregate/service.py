@@ -1,0 +1,99 @@
+"""``query.<name>``: a NATS micro service over the warehouse."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Final
+
+import nats.errors
+import structlog
+from nats import micro
+from nats.aio.client import Client
+from nats.micro.request import Request
+from nats.micro.service import Service
+
+from processors.aggregate.answering import BUILD, answer, refused
+from processors.aggregate.settings import AggregateSettings
+from processors.aggregate.warehouse import Warehouse
+from service.instruments import LOOP_ERRORS, QUERY_ERRORS, QUERY_SECONDS
+from streams import subjects
+
+log = structlog.get_logger(__name__)
+
+VERSION: Final = "1.0.0"
+_HEADROOM: Final = 64 * 1024
+_PAYLOAD: Final = 1024 * 1024
+"""What a reply may have where the server has not said."""
+
+
+class QueryService:
+    """Answers queries on threads of their own. At most ``query_waiting`` wait for one; more are refused at once."""
+
+    def __init__(self, client: Client, warehouse: Warehouse, settings: AggregateSettings) -> None:
+        self._client = client
+        self._warehouse = warehouse
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(settings.query_threads, thread_name_prefix="query")
+        self._service: Service | None = None
+        self._asked: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begins to answer."""
+        self._service = await micro.add_service(
+            self._client, name="agentops-query", version=VERSION, description="Named, read-only questions to the warehouse"
+        )
+        for name in BUILD:
+            await self._service.add_endpoint(name=name, subject=subjects.query(name), handler=self._handler(name))
+
+    async def stop(self) -> None:
+        """Answers what is being asked, and no more."""
+        service, self._service = self._service, None
+        if service is not None and self._client.is_connected:
+            try:
+                async with asyncio.timeout(1):
+                    await service.stop()
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                log.debug("query.stop", error=repr(error))
+        if self._asked:
+            await asyncio.wait(self._asked, timeout=1.0)
+        for task in self._asked:
+            task.cancel()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _handler(self, name: str) -> Callable[[Request], Awaitable[None]]:
+        async def handle(request: Request) -> None:
+            # Endpoints handle one request at a time; tasks let a slow question not hold up a quick one.
+            task = asyncio.create_task(self._answer(name, request), name=f"query-{name}")
+            self._asked.add(task)
+            task.add_done_callback(self._asked.discard)
+
+        return handle
+
+    async def _answer(self, name: str, request: Request) -> None:
+        began = time.monotonic()
+        settings = self._settings
+        deadline_s = settings.audit_deadline_s if name == "audit" else settings.query_deadline_s
+        most_bytes = (self._client.max_payload or _PAYLOAD) - _HEADROOM
+        try:
+            if len(self._asked) > settings.query_waiting:
+                reply = refused(name, "too many queries at once: try again in a moment")
+            else:
+                reply = await asyncio.get_running_loop().run_in_executor(
+                    self._threads,
+                    lambda: answer(
+                        self._warehouse, name, request.data, now=datetime.now(UTC), deadline_s=deadline_s, most_bytes=most_bytes
+                    ),
+                )
+        except Exception as error:
+            LOOP_ERRORS.labels("query").inc()
+            log.exception("query.failed", query=name)
+            reply = refused(name, f"the query failed: {type(error).__name__}")
+        if reply.failed:
+            QUERY_ERRORS.labels(name).inc()
+        QUERY_SECONDS.labels(name).observe(time.monotonic() - began)
+        try:
+            await request.respond(reply.data, reply.headers)
+        except (nats.errors.Error, ValueError, OSError) as error:
+            log.debug("query.reply", query=name, error=repr(error))

@@ -1,0 +1,69 @@
+"""One HTTP application on one port, patient with a predecessor that is just leaving it."""
+
+import asyncio
+import socket
+import time
+from typing import Any, Final
+
+from aiohttp import web
+
+PATIENCE_S: Final = 3.0
+"""For ports and spool of a sidecar that is just ending."""
+
+
+class CannotStartError(RuntimeError):
+    """The sidecar could not begin. The message says why and what to do."""
+
+
+def reachable(host: str) -> str:
+    """An address at which who listens at ``host`` is reached from here."""
+    return "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port nobody listens on now."""
+    with socket.socket() as found:
+        found.bind((host, 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+class Listener:
+    """One HTTP application on one port."""
+
+    def __init__(self, application: web.Application, host: str, port: int, what: str, **options: Any) -> None:
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5, **options)
+        self._host = host
+        self._what = what
+        self._site: web.TCPSite | None = None
+        self.port = port
+
+    async def start(self) -> None:
+        """Listens; raises CannotStartError where the port stays taken."""
+        await self._runner.setup()
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            self._site = web.TCPSite(self._runner, self._host, self.port)
+            try:
+                await self._site.start()
+            except OSError as error:
+                if self.port == 0 or time.monotonic() > deadline:
+                    await self._runner.cleanup()
+                    raise CannotStartError(
+                        f"cannot listen on {self._host}:{self.port} for the {self._what} ({error.strerror}): "
+                        "stop what listens there, or choose another port"
+                    ) from error
+                await asyncio.sleep(0.1)
+            else:
+                self.port = int(self._runner.addresses[0][1])
+                return
+
+    async def refuse(self) -> None:
+        """Takes no new connections; what is in flight goes on."""
+        if self._site is not None:
+            await self._site.stop()
+            self._site = None
+
+    async def stop(self) -> None:
+        """Closes."""
+        await self._runner.cleanup()

@@ -1,0 +1,140 @@
+"""Says how the agent is: by events, on the documented agent topics, and when asked."""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+
+from schemas.ids import uuid7
+from schemas.sections import AgentStatus
+from sidecar import reports
+from sidecar.agent import Agent
+from sidecar.control import AgentTopics
+from sidecar.enforcement import Enforcer
+from sidecar.probing import Prober
+from sidecar.proxy import Proxy
+from sidecar.sampling import Sampler
+from sidecar.shipping import Nats, Shipper
+
+log = structlog.get_logger(__name__)
+
+
+def _new_id() -> UUID:
+    return uuid7(time.time_ns() // 1_000_000, secrets.randbits(74))
+
+
+class Reporter:
+    """Reads the parts and tells; changes none of them."""
+
+    def __init__(
+        self,
+        identity: reports.Identity,
+        agent: Agent,
+        prober: Prober,
+        proxy: Proxy,
+        enforcer: Enforcer,
+        shipper: Shipper,
+        nats: Nats,
+        *,
+        heartbeat_s: float,
+        door_url: Callable[[], str],
+    ) -> None:
+        self._identity = identity
+        self._agent = agent
+        self._prober = prober
+        self._proxy = proxy
+        self._enforcer = enforcer
+        self._shipper = shipper
+        self._heartbeat_s = heartbeat_s
+        self._door_url = door_url
+        self._sampler = Sampler()
+        self._told: tuple[str, str] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
+        self.topics = AgentTopics(nats, identity.agent_id, self.status)
+
+    def agent_status(self) -> AgentStatus:
+        """Where the agent is in its life."""
+        ended = self._agent.ended
+        if ended is not None:
+            return "stopped" if ended.clean else "error"
+        return "starting" if self._prober.health(None).starting else "running"
+
+    def status(self) -> dict[str, Any]:
+        """What is known at this moment, for ``agent.<id>.query``."""
+        ended = self._agent.ended
+        health = self._prober.health(None if ended is None else ended.how)
+        traffic = self._proxy.traffic()
+        return {
+            "status": self.agent_status(),
+            "health": health.status,
+            "reason": health.reason,
+            "pid": self._agent.pid(),
+            "sidecar_pid": os.getpid(),
+            "name": self._identity.name,
+            "version": self._identity.version,
+            "proxy_url": self._identity.proxy_url,
+            "door_url": self._door_url(),
+            "checks": [check.model_dump(mode="json", exclude_none=True) for check in self._prober.checks()],
+            "faults": [item.fault.model_dump(mode="json", exclude_none=True) for item in self._enforcer.active],
+            "requests": traffic.requests,
+            "latency_ms": traffic.latency_ms,
+            "error_rate": traffic.error_rate,
+            "spool_bytes": self._shipper.waiting_bytes,
+            "started_at": None if self._agent.started_at is None else self._agent.started_at.isoformat(),
+        }
+
+    def agent_event(
+        self, kind: Literal["agent.started", "agent.stopped"], status: AgentStatus, reason: str | None = None
+    ) -> None:
+        """The agent began or ended."""
+        section = self._identity.agent(
+            status, pid=self._agent.last_pid, started_at=self._agent.started_at, ended=self._agent.ended, reason=reason
+        )
+        event = self._identity.event(kind, _new_id(), datetime.now(UTC), agent=section)
+        log.info(kind, event_id=str(event.event_id), pid=section.pid, exit_code=section.exit_code, signal=section.signal)
+        self._shipper.report(event)
+
+    def beat(self) -> None:
+        """A heartbeat, unless the agent has none: it ended well, or is being stopped, which is reported by itself."""
+        ended = self._agent.ended
+        if self._agent.stopping or (ended is not None and ended.clean):
+            return
+        at = datetime.now(UTC)
+        found = self._prober.health(None if ended is None else ended.how)
+        metrics = reports.metrics(
+            self._proxy.traffic(),
+            self._proxy.in_flight,
+            self._sampler.sample(self._agent.pid()),
+            self._shipper.waiting_bytes,
+            self._shipper.dropped,
+        )
+        section = self._identity.agent(self.agent_status(), pid=self._agent.pid(), started_at=self._agent.started_at, ended=ended)
+        health = reports.health(found, self._prober.checks(), self._enforcer.kinds(), self._heartbeat_s)
+        self._shipper.report(
+            self._identity.event("agent.heartbeat", _new_id(), at, agent=section, health=health, metrics=metrics)
+        )
+        self._tell(self.topics.tell_metrics(metrics.model_dump(mode="json", exclude_none=True), at), "tell-metrics")
+        self.tell_status(found.status, found.reason)
+
+    def tell_status(self, health: str, reason: str | None) -> None:
+        """``agent.status``, if it is another than was told."""
+        told = (self.agent_status(), health)
+        if told != self._told:
+            self._told = told
+            metadata = {"health": health, "reason": reason, "pid": self._agent.pid(), "version": self._identity.version}
+            self._tell(self.topics.tell_status(told[0], metadata), "tell-status")
+
+    def tell_again(self) -> None:
+        """The next status is told even if it was told before: nobody may have heard it."""
+        self._told = None
+
+    def _tell(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
