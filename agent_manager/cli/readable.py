@@ -94,11 +94,18 @@ def size(value: int | None) -> str:
     return f"{amount:.1f} GiB"
 
 
+def number(many: int, one: str, several: str | None = None) -> str:
+    """``1 line``, ``2 lines``."""
+    return f"{many:,} {one if many == 1 else several or one + 's'}"
+
+
 def count(value: float | None) -> str:
     """A number with thousands separated."""
     if value is None:
         return NOTHING
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
 
 
 def cell(column: str, value: Any) -> str:

@@ -47,6 +47,11 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Other names of the package's providers: OpenTelemetry's ``gen_ai.provider.name`` (new and old) and common client libraries'."""
 
+_PREFIXES: Final[Mapping[str, tuple[str, ...]]] = {
+    "google": ("models/", "publishers/google/models/", "publishers/anthropic/models/")
+}
+"""What a provider's own API writes in front of a model's name."""
+
 _COMPACT_DATE: Final = re.compile(r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 
 
@@ -130,7 +135,11 @@ def _same_price(models: Iterable[Any]) -> bool:
 def _finder(provider: Any, every: Mapping[str, Any]) -> Find:
     fallbacks = [every[name] for name in provider.fallback_model_providers or () if name in every]
 
+    prefixes = _PREFIXES.get(provider.id, ())
+
     def find(reference: str, context: Mapping[str, str]) -> Plan | Unpriced:
+        for prefix in prefixes:
+            reference = reference.removeprefix(prefix)
         for attempt in dict.fromkeys((reference, _dashed_date(reference))):
             for owner in (provider, *fallbacks):
                 models = [model for model in owner.models if model.is_match(attempt)]

@@ -208,7 +208,7 @@ async def test_dead_letters_are_listed_shown_and_brought_back(server: EmbeddedSe
     assert "malformed_json" in table.out
     assert "must be 'v1' (is v9)" in shown.out
     assert original.out.encode() == raw
-    assert "replayed 1 dead letters" in replayed.out
+    assert "replayed 1 dead letter" in replayed.out
     assert "there is no dead letter" in unknown.failed()
     assert await stream_messages(client, topology.TELEMETRY) == 1
 

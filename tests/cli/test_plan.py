@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_manager.cli.commands.query import NAMES
 from agent_manager.cli.running import Endpoints, Login, UnreadableError, parse, read, write
 from agent_manager.cli.up.backoff import LONGEST_S, STEADY_AFTER_S, counted, pause_s
 from agent_manager.cli.up.banner import Facts, banner, status
@@ -19,6 +20,7 @@ from agent_manager.cli.up.plan import (
     children,
     parts,
 )
+from schemas.queries import QUERIES
 
 USERS = {user: Login(user, f"secret-{user}") for user in ("system", "operator", "dashboard", "sidecar")}
 
@@ -110,3 +112,7 @@ def test_the_banner_tells_addresses_and_what_to_try_and_hides_passwords() -> Non
     assert "dashboard: does not answer yet" in text
     assert "secret" not in text
     assert status(7, 8, {"HEALTHY": 2}, 130, "dashboard down") == "dashboard down · 7/8 services · agents: 2 HEALTHY · up 2 min"
+
+
+def test_the_shell_offers_every_query_there_is() -> None:
+    assert set(NAMES) == set(QUERIES)

@@ -159,6 +159,10 @@ def test_what_is_not_known_is_not_guessed(book: PriceBook, provider: str, model:
     assert why in plan.why
 
 
+def test_what_geminis_own_api_writes_in_front_of_a_model_is_left_aside(book: PriceBook) -> None:
+    assert book.plan("gemini", "models/gemini-2.5-pro") == book.plan("google", "gemini-2.5-pro")
+
+
 def test_litellm_names_the_provider_in_front_of_the_model(book: PriceBook) -> None:
     assert book.plan("litellm", "anthropic/claude-sonnet-4-5") == book.plan("anthropic", "claude-sonnet-4-5")
 

@@ -18,7 +18,7 @@ from streams.connect import connect
 from streams.covering import CoveredWriter
 from streams.embedded import EmbeddedServer
 from streams.kv import TypedBucket
-from tests.conftest import until
+from tests.conftest import stream_messages, until
 from tests.processors_health.telling import beat, publish, publish_covered, started, stopped, traffic
 
 
@@ -105,6 +105,11 @@ async def test_three_missed_heartbeats_are_noticed_and_only_of_the_agent_that_is
     async with health(server):
         await publish(client, beat(now(), interval_s=0.3), beat(now(), agent_id="b", interval_s=60))
         await until(shows(bucket, "HEALTHY", agent="b"), "both are healthy")
+
+        async def both_told() -> bool:
+            return await stream_messages(client, topology.TELEMETRY) == 2
+
+        await until(both_told, "both are told")
         # As validate does once it has covered what stands there.
         await client.jsm().purge_stream(topology.TELEMETRY)
         await until(shows(bucket, "UNHEALTHY", "inactive"), "absent", 5)

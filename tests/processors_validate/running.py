@@ -47,14 +47,16 @@ async def running(attach: Attach, server: EmbeddedServer, data: Path, instance: 
         await supervised.stop(task, 4.0)
 
 
-def event(event_type: str = "run.started", *, tenant: str = "acme", agent: str = "a1", **changes: Any) -> dict[str, Any]:
+def event(
+    event_type: str = "run.started", *, tenant: str | dict[str, Any] = "acme", agent: str = "a1", **changes: Any
+) -> dict[str, Any]:
     """A valid event as a producer would write it; ``changes`` replace or (None) remove top-level fields."""
     made: dict[str, Any] = {
         "event_version": "v1",
         "event_id": str(uuid4()),
         "event_type": event_type,
         "occurred_at": datetime.now(UTC).isoformat(),
-        "tenant": {"tenant_id": tenant},
+        "tenant": tenant if isinstance(tenant, dict) else {"tenant_id": tenant},
         "run": {"agent_id": agent, "run_id": "r1"},
     }
     if event_type.startswith("model_call."):

@@ -145,7 +145,7 @@ def replay(data: Path | None, tenant: str | None, which: Wanted, *, as_json: boo
         output.write_json({"replayed": done, "failed": failed})
     else:
         output.write_line(
-            f"replayed {len(done)} dead letters{'; what is still wrong dies again, under the same reason' if done else ''}"
+            f"replayed {readable.number(len(done), 'dead letter')}{'; what is still wrong dies again, under the same reason' if done else ''}"
         )
     if failed:
         raise CommandFailedError("\n".join(failed))

@@ -10,6 +10,7 @@ from agent_manager.cli.connection import Place, run
 from agent_manager.cli.doctor.findings import Finding, all_right
 from agent_manager.cli.doctor.looking import everything
 from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.readable import number
 
 _COLUMNS = (output.Column(""), output.Column("PART"), output.Column("FOUND", wrap=True), output.Column("WHAT TO DO", wrap=True))
 
@@ -33,8 +34,6 @@ def doctor(data: Path | None, *, as_json: bool) -> None:
         )
         output.write_line("")
         if not problems:
-            output.write_line(f"all is well{f', {warnings} things are worth knowing' if warnings else ''}")
+            output.write_line(f"all is well{f', {warnings} worth knowing' if warnings else ''}")
     if problems:
-        raise CommandFailedError(
-            f"{problems} {'thing is' if problems == 1 else 'things are'} wrong", "What to do stands beside each"
-        )
+        raise CommandFailedError(f"{number(problems, 'thing is', 'things are')} wrong", "What to do stands beside each")

@@ -13,7 +13,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from agent_manager.cli import output
+from agent_manager.cli import output, readable
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.events.lines import BadLine, Line, as_is, checked, numbered
 from agent_manager.cli.failure import CommandFailedError
@@ -192,16 +192,16 @@ def publish(data: Path | None, name: str, *, validate: bool, batch: bool, tenant
     else:
         again = f", {outcome.repeated} of them already known" if outcome.repeated else ""
         speed = f" ({outcome.events / outcome.elapsed_s:,.0f}/s)" if outcome.elapsed_s > 0.5 else ""
-        output.write_line(f"published {outcome.events:,} events in {outcome.elapsed_s:.2f} s{speed}{again}")
+        output.write_line(f"published {readable.number(outcome.events, 'event')} in {outcome.elapsed_s:.2f} s{speed}{again}")
     for sentence in outcome.unconfirmed[:_SHOWN]:
         output.note(sentence)
     if outcome.rejected:
         raise CommandFailedError(
-            f"{len(outcome.rejected)} lines are not events and were not sent",
+            f"{readable.number(len(outcome.rejected), 'line')} not sent, being no events",
             "Correct the fields named above and publish the file again: what is stored already is recognised",
         )
     if outcome.unconfirmed:
         raise CommandFailedError(
-            f"{len(outcome.unconfirmed)} messages were not confirmed",
+            f"{readable.number(len(outcome.unconfirmed), 'message')} not confirmed",
             "Publish the file again: what is stored already is recognised",
         )

@@ -65,7 +65,7 @@ def parameters(query: str) -> list[Parameter]:
                 field.is_required(),
                 choices,
                 None if field.is_required() else field.default,
-                (field.description or "").split("\n")[0],
+                (field.description or "").split("\n")[0].replace("``", ""),
             )
         )
     paging = {"limit", "offset"}

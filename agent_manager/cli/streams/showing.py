@@ -57,7 +57,8 @@ def check(data: Path | None, replicas: int, *, as_json: bool) -> None:
             output.write_line(f"{drift.kind} {drift.name}: {drift.problem}")
     if drifts:
         raise CommandFailedError(
-            f"{len(drifts)} differences between the server and the topology", "`agentops streams apply` makes it agree"
+            f"{readable.number(len(drifts), 'difference')} between the server and the topology",
+            "`agentops streams apply` makes it agree",
         )
     if not as_json:
         output.write_line("the server agrees with the topology")
