@@ -74,8 +74,8 @@ def events_page() -> str:
     rows = [(f"`{name}`", f"`{kind}`", ", ".join(f"`{section}`" for section in REQUIRED[name])) for name, kind in KIND_OF.items()]
     parts = [
         "# Events\n\n",
-        "An event is a JSON object. `event_version` is `v1`; `v0`, the older platform's, is accepted and upcast. Fields that are not named here are refused, "
-        "except inside `attributes`. The same as JSON Schema: [`schemas/json/event-v1.schema.json`](../../schemas/json/event-v1.schema.json).\n\n",
+        ("An event is a JSON object. `event_version` is `v1`; `v0`, the older platform's, is accepted and upcast. Fields that are not named here are refused, "
+        "except inside `attributes`. The same as JSON Schema: [`schemas/json/event-v1.schema.json`](../../schemas/json/event-v1.schema.json).\n\n"),
         "## Types\n\n", table(("type", "kind", "needs"), rows), "\n## Envelope\n\n", fields(Event),
     ]  # fmt: skip
     for name, model in vars(sections).items():

@@ -45,6 +45,12 @@ class Source:
     """At most this much waits in memory; then the server keeps the rest."""
 
 
+def _cancellations() -> int:
+    """How often the running task has been asked to stop."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
 class OrderedReader:
     """Hands out the messages of ``source`` after ``position``, in order, each once while it lives.
 
@@ -76,12 +82,18 @@ class OrderedReader:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         attempt = 0
+        asked_to_stop = _cancellations()
         while True:
             try:
                 await self._ensure()
                 arrived = await self._collect(most, max(0.0, deadline - loop.time()))
+                if _cancellations() > asked_to_stop:
+                    # nats-py's publish swallows a cancellation that meets it while flushing.
+                    raise asyncio.CancelledError
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 await self.reset(type(error).__name__)
+                if _cancellations() > asked_to_stop:
+                    raise asyncio.CancelledError from error
                 pause = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
                 attempt += 1
                 if loop.time() + pause >= deadline:

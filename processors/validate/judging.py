@@ -248,7 +248,8 @@ def judge(opened: Iterable[Opened], known: Mapping[bytes, bytes]) -> list[Judged
                 duplicates += 1
             else:
                 rejections.append(_conflict(candidate))
-        rejections.sort(key=_position)
+        if len(rejections) > 1:
+            rejections.sort(key=_position)
         judged.append(Judged(one.message, one.address, one.received, accepted, rejections, duplicates, one.flagged))
     return judged
 

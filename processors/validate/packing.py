@@ -124,24 +124,29 @@ def _letter(
     )  # fmt: skip
 
 
+def _begun(judged: Judged) -> int:
+    """At most so many micro-batches a message can begin: its kinds, and its cuts by size and by lines."""
+    kinds = len({candidate.kind for candidate in judged.accepted})
+    size = sum(len(candidate.line) for candidate in judged.accepted)
+    return kinds + 2 * size // MAX_BATCH_BYTES + len(judged.accepted) // MAX_BATCH_LINES
+
+
 def pack(judged: Sequence[Judged], quota: DeadQuota, most: int = MAX_BATCH - 1) -> Iterator[Batch]:
     """The verdicts as batches of at most ``most`` outputs, each over a contiguous run of messages, in order."""
     batch, groups, count = Batch(), dict[tuple[str, str], _Group](), 0
     for one in judged:
-        letters, omitted = _letters(one, quota)
-        # At most so many micro-batches can this message begin: its kinds, and its cuts by size.
-        begun = (
-            len({candidate.kind for candidate in one.accepted}) + 2 * sum(len(c.line) for c in one.accepted) // MAX_BATCH_BYTES
-        )
-        begun += len(one.accepted) // MAX_BATCH_LINES
-        if batch.messages and count + len(letters) + begun > most:
+        letters, omitted = _letters(one, quota) if one.rejections else ([], 0)
+        # Certainly no more micro-batches than events; counted closely only where that might be too many.
+        begun = len(one.accepted)
+        if batch.messages and count + len(letters) + begun > most and count + len(letters) + _begun(one) > most:
             yield _closed(batch, groups)
             batch, groups, count = Batch(), {}, 0
         batch.messages.append(one.message)
         batch.received += one.received
         batch.duplicates += one.duplicates
         batch.omitted += omitted
-        batch.flagged.update(one.flagged)
+        if one.flagged:
+            batch.flagged.update(one.flagged)
         for rejection in one.rejections:
             batch.dead_by_reason[rejection.reason] += 1
         batch.outputs += letters
