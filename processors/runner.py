@@ -200,9 +200,10 @@ async def serve(names: Sequence[str], settings: RunnerSettings, nats: NatsSettin
     port = await door.start()
     log.info("processors.started", names=list(names), health_url=f"http://{settings.health_host}:{port}", data=str(settings.data))
     await nats_broker.start()
-    # What is loaded by now stays for good: the collector need not look at it again and again.
+    # What is loaded by now stays for good, and a batch makes thousands of objects that are gone with it: look less often.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
     tasks = [(each, asyncio.create_task(each.keep(), name=each.processor.name)) for each in supervised]
     try:
         await stop.wait()

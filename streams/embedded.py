@@ -131,7 +131,7 @@ class EmbeddedServer:
         try:
             kept = Credentials.model_validate_json(path.read_bytes()) if path.exists() else None
         except ValidationError as error:
-            msg = f"{path} is damaged: delete it to have new passwords made (data is kept), or choose another data directory with --data"
+            msg = f"{path} is damaged, so its data directory is not usable: delete that file to have new passwords made (data is kept), or choose another directory with --data"
             raise ServerError(msg) from error
         port = self.port or (kept.port if kept and port_is_free(kept.port) else free_port())
         monitor = kept.monitor_port if kept and port_is_free(kept.monitor_port) else free_port()

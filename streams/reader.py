@@ -51,6 +51,12 @@ def _cancellations() -> int:
     return task.cancelling() if task is not None else 0
 
 
+def _heed(asked_before: int) -> None:
+    """Ends the task if it was asked to stop meanwhile: nats-py's publish swallows a cancellation that meets it flushing."""
+    if _cancellations() > asked_before:
+        raise asyncio.CancelledError
+
+
 class OrderedReader:
     """Hands out the messages of ``source`` after ``position``, in order, each once while it lives.
 
@@ -86,14 +92,10 @@ class OrderedReader:
         while True:
             try:
                 await self._ensure()
-                arrived = await self._collect(most, max(0.0, deadline - loop.time()))
-                if _cancellations() > asked_to_stop:
-                    # nats-py's publish swallows a cancellation that meets it while flushing.
-                    raise asyncio.CancelledError
+                arrived = await self._collect(most, max(0.0, deadline - loop.time()), asked_to_stop)
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 await self.reset(type(error).__name__)
-                if _cancellations() > asked_to_stop:
-                    raise asyncio.CancelledError from error
+                _heed(asked_to_stop)
                 pause = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
                 attempt += 1
                 if loop.time() + pause >= deadline:
@@ -204,12 +206,13 @@ class OrderedReader:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.source.stream}.{self._consumer}"
         await self._client.publish(subject, json.dumps(request).encode(), reply=self._subscription.subject)
 
-    async def _collect(self, most: int, wait_s: float) -> list[Received]:
+    async def _collect(self, most: int, wait_s: float, asked_to_stop: int) -> list[Received]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         silence = loop.time() + 2 * _HEARTBEAT_S + 1
         while True:
             await self._ask()
+            _heed(asked_to_stop)
             self._something.clear()
             while self._arrived:
                 silence = loop.time() + 2 * _HEARTBEAT_S + 1
@@ -217,7 +220,12 @@ class OrderedReader:
                     return []
             if self._buffer:
                 taken, self._buffer = self._buffer[:most], self._buffer[most:]
-                await self._ask()
+                try:
+                    await self._ask()
+                    _heed(asked_to_stop)
+                except BaseException:
+                    self._buffer = taken + self._buffer
+                    raise
                 return taken
             now = loop.time()
             if now >= silence:

@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from pydantic import ValidationError
 
 from dashboard.model.traffic import KEPT_S
+from dashboard.model.warehouse import SETTLING_S, SMOOTHED_S
 from schemas.queries import Page, QueryError
 from streams import subjects
 
@@ -40,7 +41,7 @@ def _since(now: datetime, ago: timedelta) -> str:
     return (now - ago).isoformat()
 
 
-_MINUTES: Final = timedelta(seconds=KEPT_S + 5)
+_MINUTES: Final = timedelta(seconds=KEPT_S + SETTLING_S + SMOOTHED_S + 3)
 _DAY: Final = timedelta(hours=24)
 
 QUESTIONS: Final = (

@@ -1,22 +1,20 @@
 """The hub: keeps the page model up with NATS and hands every open tab the same encoded frame."""
 
 import asyncio
-import secrets
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final
 
 import nats.errors
 import orjson
 import structlog
 from nats.aio.client import Client
 
-from dashboard.hub import asking, commanding, watching
+from dashboard.hub import asking, watching
+from dashboard.hub.errands import Errands, Tab
 from dashboard.hub.orders import Acknowledge, Order
 from dashboard.model.page import Link, PageModel
-from schemas.ids import uuid7
 from service.instruments import LOOP_ERRORS, SESSIONS
 from streams.connect import CannotConnectError, connect
 from streams.kv import BucketMissingError
@@ -34,18 +32,6 @@ LATE_MS: Final = 1000
 """A tick later than this is told to the tabs: the process is overloaded."""
 
 
-class Tab(Protocol):
-    """An open browser tab."""
-
-    user: str
-
-    def show(self, text: str, sequence: int) -> None:
-        """Sends one encoded frame; may drop it and resynchronise later if the tab is behind."""
-
-    def tell(self, message: dict[str, Any]) -> None:
-        """Sends something to this tab alone."""
-
-
 @dataclass(slots=True)
 class Hub:
     """One a process. ``run`` until cancelled. Tabs come and go by ``open`` and ``close``."""
@@ -58,16 +44,17 @@ class Hub:
     _client: Client | None = None
     _dirty: asyncio.Event = field(default_factory=asyncio.Event)
     _reconnected: asyncio.Event = field(default_factory=asyncio.Event)
-    _orders: set[asyncio.Task[None]] = field(default_factory=set)
     _pollster: asking.Pollster = field(default_factory=asking.Pollster)
     _alerts_position: int | None = None
+    _errands: Errands = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._errands = Errands(self.model, self.tabs, self._dirty)
 
     @staticmethod
     def now_ms() -> int:
         """Milliseconds since 1970."""
         return time.time_ns() // 1_000_000
-
-    # Tabs
 
     def open(self, tab: Tab) -> None:
         """From now on ``tab`` gets every frame."""
@@ -87,61 +74,13 @@ class Hub:
         content = self.model.snapshot(self.now_ms()) | {"seq": self.sequence}
         return orjson.dumps(content).decode(), self.sequence
 
-    # Orders
-
     def give(self, order: Order, tab: Tab) -> None:
-        """Begins to carry out what a tab asked for; its outcome is told to that tab, being busy to all."""
-        parts = self.model.fleet.agents.get(order.key)
-        if parts is None:
-            tab.tell({"toast": {"ok": False, "text": f"{order.agent_id} is not known here"}})
-        elif parts.busy is not None:
-            tab.tell({"toast": {"ok": False, "text": f"{order.agent_id}: {parts.busy.lower()} is still under way"}})
-        elif self._client is None or not self._client.is_connected:
-            tab.tell({"toast": {"ok": False, "text": f"{order.agent_id}: not sent, NATS is away"}})
-        else:
-            self.model.fleet.busy(order.key, order.doing)
-            self._dirty.set()
-            self._begin(self._order(self._client, order, tab), f"order-{order.key}")
-
-    async def _order(self, client: Client, order: Order, tab: Tab) -> None:
-        command_id = str(uuid7(self.now_ms(), secrets.randbits(74)))
-        try:
-            outcome = await commanding.carry_out(client, order, command_id, datetime.now(UTC))
-        finally:
-            self.model.fleet.busy(order.key, None)
-            self._dirty.set()
-        text = f"{order.agent_id}: {outcome.text[:1].lower()}{outcome.text[1:]}"
-        self._tell(tab, {"toast": {"ok": outcome.ok, "text": text}})
+        """Begins to carry out what a tab asked for."""
+        self._errands.give(self._client, order, tab)
 
     def acknowledge(self, asked: Acknowledge, tab: Tab) -> None:
-        """Begins to acknowledge an alert that is open."""
-        if not self.model.alerts.holds(asked.alert_id):
-            tab.tell({"toast": {"ok": False, "text": "That alert is no longer open"}, "acknowledged": asked.alert_id})
-        elif self._client is None or not self._client.is_connected:
-            tab.tell({"toast": {"ok": False, "text": "Not acknowledged: NATS is away"}, "acknowledged": asked.alert_id})
-        else:
-            self._begin(self._acknowledge(self._client, asked, tab), f"acknowledge-{asked.alert_id}")
-
-    async def _acknowledge(self, client: Client, asked: Acknowledge, tab: Tab) -> None:
-        outcome = await commanding.acknowledge(client, asked.alert_id, tab.user, datetime.now(UTC))
-        self._tell(tab, {"toast": {"ok": outcome.ok, "text": outcome.text}, "acknowledged": asked.alert_id})
-
-    def _tell(self, tab: Tab, message: dict[str, Any]) -> None:
-        if id(tab) in self.tabs:
-            tab.tell(message)
-
-    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._orders.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._orders.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            LOOP_ERRORS.labels("dashboard-order").inc()
-            log.error("order.broke", task=task.get_name(), error=repr(error))
-
-    # Life
+        """Begins to acknowledge an alert."""
+        self._errands.acknowledge(self._client, asked, tab)
 
     async def run(self) -> None:
         """Until cancelled: keeps the connection, the model and the tabs going."""
@@ -152,8 +91,7 @@ class Hub:
                 group.create_task(self._ask(), name="dashboard-ask")
                 group.create_task(self._keep(), name="dashboard-keep")
         finally:
-            for task in tuple(self._orders):
-                task.cancel()
+            self._errands.stop()
             if self._client is not None and not self._client.is_closed:
                 await self._client.close()
 

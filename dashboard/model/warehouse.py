@@ -15,6 +15,9 @@ SHOWN_SPENDERS: Final = 8
 SETTLING_S: Final = 2
 """The newest seconds are still filling up and would look like a fall."""
 
+SMOOTHED_S: Final = 10
+"""Few events come in bursts; single seconds of them would be a fence, not a line. As long as the sidecars' own windows."""
+
 
 def money(value: Any) -> Decimal:
     """A decimal string of a row; 0 for what is none."""
@@ -39,10 +42,16 @@ def events_per_second(rows: Sequence[Row]) -> float | None:
 
 
 def per_second(rows: Sequence[Row], until_ms: int) -> list[tuple[int, float]]:
-    """A ``timeseries`` by second as a line without holes: a second without a row had nothing in it."""
+    """A ``timeseries`` by second as a line of means over ``SMOOTHED_S``; a second without a row had nothing in it."""
     last = until_ms // 1000 - SETTLING_S
     found = {at // 1000: number(row.get("value")) for row in rows if (at := told_milliseconds(row.get("at"))) is not None}
-    return [(second * 1000, found.get(second, 0.0)) for second in range(last - KEPT_S + 1, last + 1)]
+    first = last - KEPT_S + 1
+    window = sum(found.get(second, 0.0) for second in range(first - SMOOTHED_S, first))
+    line = []
+    for second in range(first, last + 1):
+        window += found.get(second, 0.0) - found.get(second - SMOOTHED_S, 0.0)
+        line.append((second * 1000, round(window / SMOOTHED_S, 2)))
+    return line
 
 
 @dataclass(frozen=True, slots=True)

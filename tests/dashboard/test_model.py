@@ -243,13 +243,12 @@ def test_alert_changes_in_any_order_and_repeated_show_the_same_rows(order: list[
     assert board.rows() == straight.rows()
 
 
-def test_seconds_without_events_are_zeros_and_the_newest_are_left_out() -> None:
+def test_throughput_is_a_mean_without_holes_and_without_the_seconds_still_filling_up() -> None:
     at = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
-    rows = [{"at": (at - timedelta(seconds=5)).isoformat(), "value": 7}, {"at": at.isoformat(), "value": 1}]
+    rows = [{"at": (at - timedelta(seconds=5)).isoformat(), "value": 7}, {"at": at.isoformat(), "value": 1000}]
     line = warehouse.per_second(rows, NOW_MS + 400)
-    assert len(line) == 300
-    assert line[-1] == (NOW_MS - 2000, 0.0)
-    assert line[-4] == (NOW_MS - 5000, 7.0)
+    assert [point[0] for point in line] == [NOW_MS - 2000 - 1000 * ago for ago in range(299, -1, -1)]
+    assert [value for _, value in line[-5:]] == [0.0, 0.7, 0.7, 0.7, 0.7]
 
 
 def test_money_is_added_exactly() -> None:

@@ -1,11 +1,10 @@
 """What validate and cost would have written: accepted events, ledger entries and coverage records, stored the way they store them."""
 
-import itertools
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -31,7 +30,8 @@ NOW = datetime.now(UTC)
 def accepted(event_type: str, *, at: datetime | str | None = None, received: datetime | None = None, flags: Sequence[str] = (), **given: Any) -> AcceptedEvent:
     """An event as it stands on ``events.``."""
     occurred = at.isoformat() if isinstance(at, datetime) else at
-    made = event(event_type, **given) | ({"occurred_at": occurred} if occurred else {})
+    own = {"run": given.pop("run")} if isinstance(given.get("run"), dict) else {}
+    made = event(event_type, **given) | own | ({"occurred_at": occurred} if occurred else {})
     arrived = (received or datetime.now(UTC)).isoformat()
     made["ingest"] = {"received_at": arrived, "sequence": 1, "position": 0, "flags": list(flags)}
     return AcceptedEvent.model_validate_json(orjson.dumps(made))
@@ -80,9 +80,6 @@ class Wire:
     """Writes into EVENTS, LEDGER and ALERTS as the processors before the aggregate do."""
 
     client: Client
-    sequence: int = 0
-    cost_covered: int = 0
-    numbers: Iterable[int] = field(default_factory=lambda: itertools.count(1))
 
     async def events(self, *several: AcceptedEvent, per_message: int = 500, dead: Sequence[Outgoing] = (), **counts: Any) -> None:
         """Stores events in one atomic batch with their coverage record."""
