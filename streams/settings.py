@@ -50,7 +50,7 @@ class NatsSettings(BaseSettings):
         return context
 
     def options(self) -> dict[str, Any]:
-        """Keyword arguments for ``nats.connect`` and for FastStream's ``NatsBroker`` alike (without servers and name)."""
+        """Keyword arguments for ``nats.connect`` (without servers and name); ``streams.broker`` makes FastStream's of them."""
         given: dict[str, Any] = {
             "connect_timeout": self.connect_timeout_s,
             "reconnect_time_wait": self.reconnect_wait_s,

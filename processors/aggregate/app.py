@@ -53,7 +53,20 @@ _SOURCES: Final = {
 }
 """Whole streams: events, dead letters and coverage records; entries and coverage records; alert changes."""
 
+_FINISH_S: Final = 3.0
+"""How long stopping waits for what is being stored."""
+
 Answer = TypeVar("Answer")
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancels until all have ended: nats-py may swallow a cancellation."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.2)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Aggregate:
@@ -120,7 +133,7 @@ class Aggregate:
         """Stores what comes until ``stop``. Any failure to store raises: the runner begins anew from what is stored."""
         assert self._gatherer is not None
         self._idle.clear()
-        stopping = asyncio.create_task(self._stopping.wait(), name="aggregate-stopping")
+        stopping = asyncio.create_task(self._stopped(), name="aggregate-stopping")
         tasks = [
             *(asyncio.create_task(self._gatherer.pull(stream), name=f"aggregate-{stream}") for stream in STREAMS),
             asyncio.create_task(self._watch(), name="aggregate-watch"),
@@ -132,10 +145,9 @@ class Aggregate:
                 task.result()
         finally:
             self._stopping.set()
-            for task in (stopping, *tasks):
-                task.cancel()
-            # What is being stored is finished; a transaction cannot be cancelled in its thread.
-            await asyncio.gather(stopping, storing, *tasks, return_exceptions=True)
+            # What is being stored is finished first: a transaction cannot be cancelled in its thread.
+            await asyncio.wait({storing}, timeout=_FINISH_S)
+            await _end({storing, stopping, *tasks})
             self._idle.set()
 
     async def stop(self) -> None:
@@ -168,6 +180,9 @@ class Aggregate:
         worker.shutdown(wait=False)
         self._trouble.setdefault("warehouse", "closed")
 
+    async def _stopped(self) -> None:
+        await self._stopping.wait()
+
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         assert self._worker is not None
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
@@ -178,10 +193,12 @@ class Aggregate:
         while not self._stopping.is_set():
             waited = time.monotonic()
             something = asyncio.create_task(self._gatherer.wait(), name="aggregate-something")
-            stopping = asyncio.create_task(self._stopping.wait(), name="aggregate-stop")
-            await asyncio.wait({something, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            something.cancel()
-            stopping.cancel()
+            stopping = asyncio.create_task(self._stopped(), name="aggregate-stop")
+            try:
+                await asyncio.wait({something, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                something.cancel()
+                stopping.cancel()
             if self._stopping.is_set():
                 return
             quiet = time.monotonic() - waited

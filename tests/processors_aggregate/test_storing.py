@@ -142,7 +142,7 @@ async def test_ledger_alerts_dead_letters_and_coverage_are_rows_too(running: Run
         (Decimal("123456789.123456789"), "0.6000000000001", str(call.event_id))
     ]
     assert running.rows('SELECT labels, "at" FROM alert_changes') == [
-        ([{"key": "it's", "value": "y"}, {"key": "team", "value": "x"}], AT.replace(tzinfo=None))
+        ([{"key": "team", "value": "x"}, {"key": "it's", "value": "y"}], AT.replace(tzinfo=None))
     ]
     assert running.rows("SELECT reason, source_sequence, original_bytes, events FROM dead_letters") == [("malformed_json", 7, 1, 1)]
     assert running.rows("SELECT processor, valid, dead FROM coverage ORDER BY processor") == [("cost", 1, 0), ("validate", 1, 1)]

@@ -1,5 +1,6 @@
 """What validate and cost would have written: accepted events, ledger entries and coverage records, stored the way they store them."""
 
+import json
 import os
 import signal
 from collections import defaultdict
@@ -30,11 +31,11 @@ NOW = datetime.now(UTC)
 def accepted(event_type: str, *, at: datetime | str | None = None, received: datetime | None = None, flags: Sequence[str] = (), **given: Any) -> AcceptedEvent:
     """An event as it stands on ``events.``."""
     occurred = at.isoformat() if isinstance(at, datetime) else at
-    own = {"run": given.pop("run")} if isinstance(given.get("run"), dict) else {}
+    own = {name: given.pop(name) for name in ("run", "agent") if isinstance(given.get(name), dict)}
     made = event(event_type, **given) | own | ({"occurred_at": occurred} if occurred else {})
     arrived = (received or datetime.now(UTC)).isoformat()
     made["ingest"] = {"received_at": arrived, "sequence": 1, "position": 0, "flags": list(flags)}
-    return AcceptedEvent.model_validate_json(orjson.dumps(made))
+    return AcceptedEvent.model_validate_json(json.dumps(made))
 
 
 def line(one: AcceptedEvent) -> bytes:
