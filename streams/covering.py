@@ -177,11 +177,24 @@ class CoveredWriter:
             "Nats-Batch-Commit": "1",
             Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(self.position.record_sequence),
         }
-        reply = await self._client.request(self._subject, record, timeout=5.0, headers=headers)
-        answer = json.loads(reply.data)
+        answer = json.loads(await self._request(record, headers))
         error = answer.get("error")
         if isinstance(error, dict):
             raise _RefusedError(int(error.get("err_code", 0)), str(error.get("description", "refused")))
         sequence = answer["seq"]
         assert isinstance(sequence, int)
         return sequence
+
+    async def _request(self, record: bytes, headers: Mapping[str, str]) -> bytes:
+        """The reply's bytes. A reply that a lost connection took along is not waited for: the stream will be asked."""
+        connects = self._client.stats["reconnects"]
+        asking = asyncio.create_task(
+            self._client.request(self._subject, record, timeout=5.0, headers=dict(headers)), name="commit"
+        )
+        try:
+            while not (await asyncio.wait({asking}, timeout=0.25))[0]:
+                if self._client.stats["reconnects"] != connects:
+                    raise TimeoutError
+            return bytes(asking.result().data)
+        finally:
+            asking.cancel()

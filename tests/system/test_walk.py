@@ -245,4 +245,4 @@ async def test_ctrl_c_leaves_nothing_behind_and_the_next_start_goes_on(running: 
 
     await until(same, "history is intact", 20)
     for agent in (CHAT, SUMMARY):
-        await until(lambda agent=agent: running.healthy(agent), f"{agent} is HEALTHY after the restart", 30)  # type: ignore[misc]
+        await until(lambda agent=agent: running.healthy(agent), f"{agent} is HEALTHY after the restart", 30)
