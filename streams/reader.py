@@ -43,6 +43,8 @@ class Source:
     buffer_messages: int = 4000
     buffer_bytes: int = 16 * 1024 * 1024
     """At most this much waits in memory; then the server keeps the rest."""
+    headers_only: bool = False
+    """Leaves payloads where they are: for whoever counts."""
 
 
 def _cancellations() -> int:
@@ -169,6 +171,8 @@ class OrderedReader:
 
     async def _consumer_config(self) -> ConsumerConfig:
         filters: dict[str, Any] = {"filter_subjects": list(self.source.filters)} if self.source.filters else {}
+        if self.source.headers_only:
+            filters["headers_only"] = True
         if self.source.consumer is None:
             return ConsumerConfig(
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
