@@ -4,13 +4,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from schemas.coverage import Coverage
+from streams import subjects
 
 Severity = Literal["ok", "warning", "error"]
 
-MOST_ALIKE = 20
+_DEAD: Final = subjects.beginning(subjects.ALL_DEAD)
+
+MOST_ALIKE: Final = 20
 """Findings of one check that are told one by one; the rest are counted."""
 
 
@@ -99,10 +102,10 @@ class CoverageBook:
 
     def see(self, stored: Stored) -> None:
         """The next message of the output stream."""
-        kind = stored.subject.split(".", 1)[0]
+        kind = subjects.beginning(stored.subject)
         if kind == self.outputs:
             self._made += stored.events
-        elif kind == "dead":
+        elif kind == _DEAD:
             self._buried += stored.events
         elif stored.coverage is not None and stored.coverage.processor == self.processor:
             self._close(stored.sequence, stored.coverage)
@@ -140,7 +143,7 @@ class CoverageBook:
                 f"{where} tells of {record.valid:,} valid, the {self.outputs} messages before it carry {self._made:,}",
                 sequence=sequence, told=record.valid, found=self._made,
             )  # fmt: skip
-        if whole and self.outputs == "events" and self._buried < record.dead:
+        if whole and self.outputs == subjects.beginning(subjects.ALL_EVENTS) and self._buried < record.dead:
             self.findings.add(
                 "error", f"{self.processor}.outputs",
                 f"{where} tells of {record.dead:,} dead, the dead letters before it stand for {self._buried:,}",
@@ -200,7 +203,7 @@ def compare(stream: str, stored: Stored | None, applied: Applied | None, finding
     if stored.subject != applied.subject:
         findings.add("error", f"{stream}.applied", f"{what} is {applied.subject} in the warehouse", sequence=stored.sequence)
         return
-    letter = stored.subject.startswith("dead.")
+    letter = subjects.beginning(stored.subject) == _DEAD
     if stored.events != applied.events or (applied.lines != stored.events and not letter):
         findings.add(
             "error", f"{stream}.counts",

@@ -18,6 +18,7 @@ from streams.accounts import Applied, CoverageBook, Finding, Findings, Severity,
 from streams.messages import EVENT_COUNT, Received
 from streams.reader import OrderedReader, Source
 
+_COVERED: Final = subjects.beginning(subjects.COVERED_VALIDATE)
 _SILENCE_S: Final = 5.0
 _ASK_S: Final = 35.0
 
@@ -85,7 +86,7 @@ async def _merged(first: AsyncIterator[Received], second: AsyncIterator[Received
 
 def _stored(message: Received) -> Stored:
     told = message.headers.get(EVENT_COUNT, "1")
-    covered = message.subject.startswith("covered.")
+    covered = subjects.beginning(message.subject) == _COVERED
     return Stored(
         message.sequence,
         message.subject,
@@ -133,13 +134,13 @@ async def _compare(
 ) -> dict[str, int]:
     """Walks the stream and the warehouse side by side; returns counts."""
     first, last = info.state.first_seq, info.state.last_seq
-    counted = tuple(subject for subject in info.config.subjects or () if not subject.startswith("covered."))
-    read = tuple(subject for subject in info.config.subjects or () if subject.startswith("covered."))
+    counted = tuple(subject for subject in info.config.subjects or () if subjects.beginning(subject) != _COVERED)
+    read = tuple(subject for subject in info.config.subjects or () if subjects.beginning(subject) == _COVERED)
     counts = {"first": first, "last": last, "messages": 0, "events": 0, "applied": standing}
-    rows = _applied(client, stream, first - 1)
+    rows = _applied(client, stream, max(0, first - 1))
     row = await anext(rows, None)
     following = first
-    async for stored in _stream(client, stream, counted, read, first - 1, last):
+    async for stored in _stream(client, stream, counted, read, max(0, first - 1), last):
         if stored.sequence > following:
             counts["gone"] = counts.get("gone", 0) + stored.sequence - following
         while row is not None and row.sequence < stored.sequence:
@@ -222,8 +223,10 @@ async def run(client: Client, now: datetime | None = None) -> AuditReport:
             ) from error
     # The warehouse is asked after the streams: it may only have applied more than they showed, never seem to lack it.
     standing = {row["stream"]: int(row["applied_sequence"]) for row in (await _ask(client, "status"))["rows"]}
-    validate = CoverageBook("validate", "events", infos[topology.EVENTS].state.first_seq <= 1, findings)
-    cost = CoverageBook("cost", "ledger", infos[topology.LEDGER].state.first_seq <= 1, findings)
+    validate = CoverageBook(
+        "validate", subjects.beginning(subjects.ALL_EVENTS), infos[topology.EVENTS].state.first_seq <= 1, findings
+    )
+    cost = CoverageBook("cost", subjects.beginning(subjects.ALL_LEDGER), infos[topology.LEDGER].state.first_seq <= 1, findings)
     books = {topology.EVENTS: (validate,), topology.LEDGER: (cost,), topology.ALERTS: ()}
     counts: dict[str, dict[str, int]] = {}
     for name, own in books.items():

@@ -1,16 +1,17 @@
 """Key-value buckets whose values are models: read, written, watched with their types."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.js.kv import KeyValue
 from pydantic import BaseModel, ValidationError
+
+from streams.messages import Received
+from streams.reader import OrderedReader, Source
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,9 @@ class Entry(Generic[Value]):
 class TypedBucket(Generic[Value]):
     """One bucket holding ``model`` values. A value that cannot be read is logged and left aside, never fatal."""
 
-    def __init__(self, store: KeyValue, model: type[Value]) -> None:
+    def __init__(self, client: Client, bucket: str, store: KeyValue, model: type[Value]) -> None:
+        self._client = client
+        self._bucket = bucket
         self._store = store
         self._model = model
 
@@ -45,7 +48,7 @@ class TypedBucket(Generic[Value]):
     async def open(cls, client: Client, bucket: str, model: type[Value]) -> "TypedBucket[Value]":
         """The bucket ``bucket``; raises BucketMissingError when the topology lacks it."""
         try:
-            return cls(await client.jetstream().key_value(bucket), model)
+            return cls(client, bucket, await client.jetstream().key_value(bucket), model)
         except nats.js.errors.NotFoundError as error:
             msg = f"bucket {bucket!r} does not exist; run `agentops streams apply`"
             raise BucketMissingError(msg) from error
@@ -103,36 +106,36 @@ class TypedBucket(Generic[Value]):
     async def watch(self, keys: str = ">", *, once: bool = False) -> AsyncIterator[Entry[Value]]:
         """Present values, then every change, for ever; with ``once`` only the present values.
 
-        Survives reconnects: nats-py's watcher rides an ordered consumer; when it dies it is begun anew,
-        so a watcher may see a value again but never misses the latest.
+        Reads the bucket's stream in order (see ``streams.reader``): after a reconnect it goes on behind the last
+        change it saw, within a second or two.
         """
-        while True:
-            try:
-                watcher = await self._store.watch(keys)
-            except (nats.errors.Error, TimeoutError, OSError) as error:
-                if once:
-                    raise
-                log.warning("bucket.watch_again", error=repr(error))
-                await asyncio.sleep(0.5)
-                continue
-            try:
-                async for entry in watcher:
-                    if entry is None:
-                        if once:
-                            return
-                        continue
-                    deleted = entry.operation in {"DEL", "PURGE"}
-                    yield Entry(entry.key, None if deleted else self._read(entry.key, entry.value), entry.revision or 0)
-            except (nats.errors.Error, TimeoutError, OSError) as error:
-                if once:
-                    raise
-                log.warning("bucket.watch_again", error=repr(error))
-                await asyncio.sleep(0.5)
-            finally:
-                try:
-                    await watcher.stop()  # type: ignore[no-untyped-call]
-                except (nats.errors.Error, OSError) as error:
-                    log.debug("bucket.watch_stop", error=repr(error))
+        prefix = f"$KV.{self._bucket}."
+        reader = OrderedReader(self._client, Source(f"KV_{self._bucket}", (f"{prefix}{keys}",), buffer_messages=2000))
+        try:
+            # History keeps older revisions of a key: only the newest is present.
+            newest: dict[str, Received] = {}
+            begun = False
+            while not begun or reader.pending:
+                arrived = await reader.fetch(2000, 1.0 if begun else 0.05)
+                if begun and not arrived:
+                    # What was still to come has been removed meanwhile.
+                    break
+                newest |= {message.subject: message for message in arrived}
+                begun = begun or reader.begun
+            for message in sorted(newest.values(), key=lambda each: each.sequence):
+                entry = self._entry(prefix, message)
+                if entry.value is not None:
+                    yield entry
+            while not once:
+                for message in await reader.fetch(2000, 60.0):
+                    yield self._entry(prefix, message)
+        finally:
+            await reader.close()
+
+    def _entry(self, prefix: str, message: Received) -> Entry[Value]:
+        key = message.subject.removeprefix(prefix)
+        deleted = message.headers.get("KV-Operation") in {"DEL", "PURGE"}
+        return Entry(key, None if deleted else self._read(key, message.data), message.sequence)
 
 
 def agent_key(tenant: str, agent: str) -> str:

@@ -128,6 +128,11 @@ class OrderedReader:
         await self.close()
 
     @property
+    def begun(self) -> bool:
+        """Whether the server has said what there is to read."""
+        return self._subscription is not None
+
+    @property
     def caught_up(self) -> bool:
         """Whether everything the server knew of when it last told has been handed out; False while not connected to it."""
         return self._subscription is not None and self.pending == 0 and not self._buffer and not self._arrived

@@ -37,6 +37,11 @@ def token(value: str) -> str:
     return value
 
 
+def beginning(pattern: str) -> str:
+    """The first token of a subject or pattern: what kind of thing is said there."""
+    return pattern.split(".", 1)[0]
+
+
 def telemetry(tenant: str, agent: str, kind: str) -> str:
     """``telemetry.<tenant>.<agent>.<kind>``: kind is an event kind, or ``batch`` where mixed."""
     return f"telemetry.{token(tenant)}.{token(agent)}.{token(kind)}"

@@ -14,18 +14,13 @@ from processors.aggregate.lines import ATTRIBUTES, LEFT_OVER, Reader, Unreadable
 from streams import subjects, topology
 from streams.messages import EVENT_COUNT, Received
 
-
-def _first(pattern: str) -> str:
-    return pattern.split(".", 1)[0]
-
-
 _OF: Final[Mapping[str, Table]] = {
-    _first(subjects.ALL_LEDGER): columns.LEDGER,
-    _first(subjects.ALL_ALERTS): columns.ALERTS,
-    _first(subjects.ALL_DEAD): columns.DEAD,
-    _first(subjects.COVERED_VALIDATE): columns.COVERAGE,
+    subjects.beginning(subjects.ALL_LEDGER): columns.LEDGER,
+    subjects.beginning(subjects.ALL_ALERTS): columns.ALERTS,
+    subjects.beginning(subjects.ALL_DEAD): columns.DEAD,
+    subjects.beginning(subjects.COVERED_VALIDATE): columns.COVERAGE,
 }
-_EVENTS: Final = _first(subjects.ALL_EVENTS)
+_EVENTS: Final = subjects.beginning(subjects.ALL_EVENTS)
 
 _ATTRIBUTE_SCHEMA: Final = pa.schema(
     [

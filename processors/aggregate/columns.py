@@ -171,14 +171,14 @@ LEDGER: Final = Table(
         *_need(*_columns("", agent_id="text")),
         *_columns("", run_id="text", workflow_id="text", step_id="text", model_call_id="text"),
         *_need(*_columns("", event_id="text")),
-        *_columns("", response_id="text", provider="text", model="text", priced_as="text"),
+        *_columns("", response_id="text", provider="text", model="text", service_tier="text", priced_as="text"),
         *_need(*_columns("", occurred_at="instant", received_at="instant")),
         *_columns(
             "", input_tokens="integer", output_tokens="integer", cache_read_tokens="integer", cache_write_tokens="integer",
             reasoning_tokens="integer", estimated="flag", price_book_version="text",
         ),
         *_columns(
-            "unit_prices", "unit_price_", input="text", output="text", cache_read="text", cache_write="text", requests_k="text",
+            "unit_prices", "unit_price_", input="text", output="text", cache_read="text", cache_write="text", reasoning="text", requests_k="text",
         ),
         *_need(*_columns("", cost_usd="usd")),
         *_columns("", currency="text", client_cost_usd="usd"),
@@ -216,7 +216,7 @@ COVERAGE: Final = Table(
         *_columns("", instance="text"),
         *_need(*_columns("", input_stream="text", first_sequence="integer", last_sequence="integer")),
         *_columns(
-            "", messages="integer", missing="integer", received="integer", valid="integer", dead="integer", duplicates="integer",
+            "", messages="integer", missing="integer", received="integer", valid="integer", dead="integer", duplicates="integer", skipped="integer",
             valid_by_kind="pairs", at="instant",
         ),
     ),

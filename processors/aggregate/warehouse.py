@@ -101,7 +101,7 @@ class Warehouse:
             raise WarehouseUnusableError(f"no permission for {path}: fix it, or choose another data directory") from error
         except duckdb.Error as error:
             told = str(error).splitlines()[0]
-            if "lock" in told.lower():
+            if "could not set lock" in told.lower():
                 raise WarehouseLockedError(f"{path} is open in another process: {told}") from error
             if "permission" in told.lower():
                 raise WarehouseUnusableError(f"no permission for {path}: fix it, or choose another data directory") from error

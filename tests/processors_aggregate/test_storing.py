@@ -76,7 +76,11 @@ def expected(one: AcceptedEvent, table: Table) -> dict[str, Any]:
 @pytest.mark.parametrize("event_type", FULL)
 async def test_every_kind_comes_back_as_it_was_sent(running: Running, wire: Wire, event_type: str) -> None:
     sent = accepted(
-        event_type, at=AT, trace={"trace_id": "t" * 32, "span_id": "s1", "parent_span_id": "s0"}, flags=["late"], **FULL[event_type]
+        event_type,
+        at=AT,
+        trace={"trace_id": "t" * 32, "span_id": "s1", "parent_span_id": "s0"},
+        flags=["late"],
+        **FULL[event_type],
     )
     assert {KIND_OF[known] for known in FULL} == set(EVENTS)
     await wire.events(sent)
@@ -86,17 +90,27 @@ async def test_every_kind_comes_back_as_it_was_sent(running: Running, wire: Wire
     assert dict(zip([column.name for column in table.columns], row, strict=True)) == expected(sent, table)
 
 
-async def test_what_the_contract_does_not_name_and_sections_of_other_kinds_are_kept_as_attributes(running: Running, wire: Wire) -> None:
+async def test_what_the_contract_does_not_name_and_sections_of_other_kinds_are_kept_as_attributes(
+    running: Running, wire: Wire
+) -> None:
     """Also a number no machine type can hold, and a text that looks like SQL."""
     sent = accepted(
         "step.completed",
         run={"agent_id": "a", "run_id": "r", "status": "running"},
         log={"level": "info", "message": "it's"},
-        attributes={"text": "it's; DROP TABLE steps", "number": 10**40, "flag": True, "none": None, "deep": {"a": [1, {"attributes": {}}]}},
+        attributes={
+            "text": "it's; DROP TABLE steps",
+            "number": 10**40,
+            "flag": True,
+            "none": None,
+            "deep": {"a": [1, {"attributes": {}}]},
+        },
     )
     await wire.events(sent, accepted("step.completed"))
     await running.caught_up()
-    assert running.rows('SELECT key, "value", value_type FROM event_attributes WHERE event_id = ? ORDER BY key', str(sent.event_id)) == [
+    assert running.rows(
+        'SELECT key, "value", value_type FROM event_attributes WHERE event_id = ? ORDER BY key', str(sent.event_id)
+    ) == [
         ("deep", '{"a": [1, {"attributes": {}}]}', "object"),
         ("flag", "true", "boolean"),
         ("log", '{"level":"info","message":"it\'s"}', "section"),
@@ -115,7 +129,9 @@ async def test_the_tables_are_those_the_code_knows(running: Running) -> None:
         assert [name for (name,) in found] == list(table.column_names())
 
 
-@pytest.mark.parametrize("at", ["1970-01-01T00:00:00Z", "2100-06-01T12:00:00.000001Z", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "at", ["1970-01-01T00:00:00Z", "2100-06-01T12:00:00.000001Z", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"]
+)
 async def test_an_event_of_another_age_is_kept_to_the_microsecond(running: Running, wire: Wire, at: str) -> None:
     sent = accepted("model_call.completed", at=at)
     await wire.events(sent)
@@ -130,7 +146,9 @@ async def test_an_event_of_another_age_is_kept_to_the_microsecond(running: Runni
 async def test_ledger_alerts_dead_letters_and_coverage_are_rows_too(running: Running, wire: Wire, client: Client) -> None:
     call = accepted("model_call.completed", at=AT)
     source = Received("telemetry.acme.a.run", b"{", 7, 1, 1_700_000_000_000_000_000, 0, "")
-    await wire.events(call, dead=[bury(source, "TELEMETRY", b"{", processor="validate", reason="malformed_json", tenant="acme", kind="run")])
+    await wire.events(
+        call, dead=[bury(source, "TELEMETRY", b"{", processor="validate", reason="malformed_json", tenant="acme", kind="run")]
+    )
     await wire.ledger(charge(call, "123456789.123456789"))
     change = AlertChange(
         change_id="c1", alert_id="a1", rule="spend", severity="critical", state="firing", tenant_id="acme", metric="cost", value=1.5,
@@ -144,14 +162,18 @@ async def test_ledger_alerts_dead_letters_and_coverage_are_rows_too(running: Run
     assert running.rows('SELECT labels, "at" FROM alert_changes') == [
         ([{"key": "team", "value": "x"}, {"key": "it's", "value": "y"}], AT.replace(tzinfo=None))
     ]
-    assert running.rows("SELECT reason, source_sequence, original_bytes, events FROM dead_letters") == [("malformed_json", 7, 1, 1)]
+    assert running.rows("SELECT reason, source_sequence, original_bytes, events FROM dead_letters") == [
+        ("malformed_json", 7, 1, 1)
+    ]
     assert running.rows("SELECT processor, valid, dead FROM coverage ORDER BY processor") == [("cost", 1, 0), ("validate", 1, 1)]
     assert running.rows("SELECT stream, applied_sequence, messages FROM offsets ORDER BY stream") == [
         ("ALERTS", 1, 1), ("EVENTS", 3, 3), ("LEDGER", 2, 2),
     ]  # fmt: skip
 
 
-async def test_an_unreadable_line_becomes_a_dead_letter_and_its_neighbours_rows(running: Running, wire: Wire, client: Client) -> None:
+async def test_an_unreadable_line_becomes_a_dead_letter_and_its_neighbours_rows(
+    running: Running, wire: Wire, client: Client
+) -> None:
     good = [accepted("tool_call.completed") for _ in range(2)]
     data = b"\n".join([line(good[0]), b'{"broken', b'{"event_id": "no uuid"}', line(good[1])])
     await client.jetstream().publish("events.acme.tool_call", data, headers={"Agentops-Events": "4"})
@@ -177,7 +199,9 @@ async def test_a_restart_goes_on_where_it_stopped(running: Running, wire: Wire) 
     ]  # fmt: skip
 
 
-async def test_nats_killed_and_restarted_under_it_loses_and_doubles_nothing(server: EmbeddedServer, running: Running, wire: Wire) -> None:
+async def test_nats_killed_and_restarted_under_it_loses_and_doubles_nothing(
+    server: EmbeddedServer, running: Running, wire: Wire
+) -> None:
     await wire.events(*(accepted("run.started") for _ in range(20)))
     await running.caught_up()
     await server.kill()
@@ -188,7 +212,9 @@ async def test_nats_killed_and_restarted_under_it_loses_and_doubles_nothing(serv
     assert running.rows("SELECT count(*), count(DISTINCT event_id) FROM runs") == [(40, 40)]
 
 
-async def test_a_failed_transaction_leaves_no_trace_and_is_done_again(running: Running, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_transaction_leaves_no_trace_and_is_done_again(
+    running: Running, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A crash between fetch and commit: rows, offsets, sums and account roll back together."""
     warehouse = running.processor._warehouse
     assert warehouse is not None
@@ -197,7 +223,9 @@ async def test_a_failed_transaction_leaves_no_trace_and_is_done_again(running: R
     assert running._task is not None
     with pytest.raises(RuntimeError, match="crash before commit"):
         await running._task
-    counts = "SELECT (SELECT count(*) FROM model_calls), (SELECT count(*) FROM rollup_facts), (SELECT count(*) FROM applied_messages)"
+    counts = (
+        "SELECT (SELECT count(*) FROM model_calls), (SELECT count(*) FROM rollup_facts), (SELECT count(*) FROM applied_messages)"
+    )
     assert running.rows(counts) == [(0, 0, 0)]
     monkeypatch.undo()
     running._task = None

@@ -28,7 +28,14 @@ from tests.events import event
 NOW = datetime.now(UTC)
 
 
-def accepted(event_type: str, *, at: datetime | str | None = None, received: datetime | None = None, flags: Sequence[str] = (), **given: Any) -> AcceptedEvent:
+def accepted(
+    event_type: str,
+    *,
+    at: datetime | str | None = None,
+    received: datetime | None = None,
+    flags: Sequence[str] = (),
+    **given: Any,
+) -> AcceptedEvent:
     """An event as it stands on ``events.``."""
     occurred = at.isoformat() if isinstance(at, datetime) else at
     own = {name: given.pop(name) for name in ("run", "agent") if isinstance(given.get(name), dict)}
@@ -100,7 +107,10 @@ class Wire:
         kinds: dict[str, int] = defaultdict(int)
         for one in several:
             kinds[one.kind] += 1
-        await writer.commit([*out, *dead], record("validate", topology.TELEMETRY, first, first + max(number, 1) - 1, valid_by_kind=dict(kinds), **told))
+        await writer.commit(
+            [*out, *dead],
+            record("validate", topology.TELEMETRY, first, first + max(number, 1) - 1, valid_by_kind=dict(kinds), **told),
+        )
 
     async def ledger(self, *entries: LedgerEntry, covering: int | None = None) -> None:
         """Stores entries, and that EVENTS is priced up to ``covering`` (default: its end)."""

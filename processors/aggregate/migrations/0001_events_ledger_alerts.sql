@@ -423,6 +423,7 @@ CREATE TABLE ledger (
     "response_id" VARCHAR,
     "provider" VARCHAR,
     "model" VARCHAR,
+    "service_tier" VARCHAR,
     "priced_as" VARCHAR,
     "occurred_at" TIMESTAMP NOT NULL,
     "received_at" TIMESTAMP NOT NULL,
@@ -437,6 +438,7 @@ CREATE TABLE ledger (
     "unit_price_output" VARCHAR,
     "unit_price_cache_read" VARCHAR,
     "unit_price_cache_write" VARCHAR,
+    "unit_price_reasoning" VARCHAR,
     "unit_price_requests_k" VARCHAR,
     "cost_usd" DECIMAL(18,9) NOT NULL,
     "currency" VARCHAR,
@@ -499,6 +501,7 @@ CREATE TABLE coverage (
     "valid" BIGINT,
     "dead" BIGINT,
     "duplicates" BIGINT,
+    "skipped" BIGINT,
     "valid_by_kind" STRUCT("key" VARCHAR, "value" VARCHAR)[],
     "at" TIMESTAMP,
     "stream_sequence" BIGINT NOT NULL

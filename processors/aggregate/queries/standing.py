@@ -74,9 +74,10 @@ def audit(params: AuditParams, _: datetime) -> Question:
 _BILLING: Final = """
     WITH covered AS (SELECT min(first_sequence) AS first, max(last_sequence) AS last FROM coverage WHERE processor = 'cost'),
     due AS (
-        SELECT tenant_id, event_id::VARCHAR AS event_id, agent_id, event_type, occurred_at FROM model_calls, covered
+        SELECT tenant_id, event_id::VARCHAR AS event_id, agent_id, event_type, occurred_at, stream_sequence
+        FROM model_calls, covered
         WHERE stream_sequence BETWEEN covered.first AND covered.last
-            AND (event_type = 'model_call.completed' OR input_tokens IS NOT NULL)
+            AND input_tokens IS NOT NULL
     ),
     charged AS (
         SELECT tenant_id, event_id, any_value(agent_id) AS agent_id, min(occurred_at) AS occurred_at, count(*) AS charges
@@ -84,6 +85,7 @@ _BILLING: Final = """
     )
     SELECT 'missing' AS problem, due.tenant_id, due.agent_id, due.event_id, due.occurred_at, 0 AS entries
     FROM due ANTI JOIN charged USING (tenant_id, event_id)
+    WHERE NOT EXISTS (FROM dead_letters WHERE processor = 'cost' AND source_stream = 'EVENTS' AND source_sequence = due.stream_sequence)
     UNION ALL
     SELECT 'doubled', tenant_id, agent_id, event_id, occurred_at, charges FROM charged WHERE charges > 1
     UNION ALL

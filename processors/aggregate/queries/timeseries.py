@@ -15,15 +15,12 @@ _GRAINS: Final[dict[str, Grain]] = {"minute": "minute", "hour": "hour", "day": "
 
 _VALUES: Final = {
     "events": ("sum(events) FILTER (kind <> 'ledger')", "sum(events) FILTER (kind <> 'ledger')"),
-    "runs": (
-        "greatest(sum(started) FILTER (kind = 'run'), sum(finished) FILTER (kind = 'run'))",
-        "sum(finished) FILTER (kind = 'run')",
-    ),
+    "runs": ("sum(finished) FILTER (kind = 'run')", "sum(started) FILTER (kind = 'run')"),
     "errors": ("sum(failed)", "sum(finished)"),
     "tokens": ("sum(input_tokens + output_tokens) FILTER (kind = 'model_call')", "sum(finished) FILTER (kind = 'model_call')"),
     "cost": ("sum(cost_usd)", "sum(events) FILTER (kind = 'ledger')"),
 }
-"""Value and count of each metric: runs begun (and ended), errors of (everything that ended), tokens of (model calls) …"""
+"""Value and count of each metric: runs ended (and begun), errors of (everything that ended), tokens of (model calls) …"""
 
 _KINDS: Final = {
     "runs": ("run", "0", "0", "duration_ms"),

@@ -1,0 +1,164 @@
+"""The audit finds what is wrong, and nothing where nothing is."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from nats.aio.client import Client
+
+from schemas.events import AcceptedEvent
+from schemas.ids import derived_id
+from streams import audit, topology
+from streams.accounts import head_gone
+from streams.audit import AuditImpossibleError, AuditReport
+from tests.processors_aggregate.conftest import Running
+from tests.processors_aggregate.wire import Wire, accepted, charge
+
+
+def calls(number: int = 10) -> list[AcceptedEvent]:
+    return [accepted("model_call.completed", run={"agent_id": "a", "run_id": "r"}) for _ in range(number)]
+
+
+def problems(report: AuditReport) -> list[str]:
+    return sorted({finding.check for finding in report.of("error")})
+
+
+async def alter(running: Running, sql: str) -> None:
+    """Changes the warehouse by hand."""
+    processor = running.processor
+    assert processor._warehouse is not None
+    connection = processor._warehouse._connection
+    await processor._in_thread(lambda: connection.execute(sql))
+
+
+@pytest.fixture
+async def history(running: Running, wire: Wire) -> Running:
+    """Three batches, priced and applied."""
+    for _ in range(3):
+        made = calls()
+        await wire.events(*made, accepted("run.started"), accepted("step.completed"), per_message=4)
+        await wire.ledger(*(charge(call) for call in made))
+    await running.caught_up()
+    return running
+
+
+async def test_a_sound_system_has_no_errors_and_says_what_was_checked(history: Running, client: Client) -> None:
+    report = await audit.run(client)
+    assert report.ok, report.of("error")
+    assert report.of("warning") == ()
+    assert {finding.check for finding in report.of("ok")} >= {
+        "validate.coverage",
+        "cost.coverage",
+        "EVENTS.rows",
+        "LEDGER.rows",
+        "billing",
+    }
+    assert report.counts["validate"]["valid"] == 36
+    assert report.counts["EVENTS"]["events"] == 36
+
+
+async def test_an_empty_system_is_sound(running: Running, client: Client) -> None:
+    assert (await audit.run(client)).ok
+
+
+async def test_a_row_deleted_by_hand_is_found(history: Running, client: Client) -> None:
+    await alter(history, "DELETE FROM steps WHERE stream_sequence = (SELECT min(stream_sequence) FROM steps)")
+    report = await audit.run(client)
+    assert problems(report) == ["EVENTS.rows"]
+    [finding] = report.of("error")
+    assert (finding.details["expected"], finding.details["found"]) == (1, 0)
+
+
+async def test_a_missing_ledger_entry_is_found(running: Running, wire: Wire, client: Client) -> None:
+    made = calls()
+    await wire.events(*made)
+    await wire.ledger(*(charge(call) for call in made[:-1]))
+    await running.caught_up()
+    report = await audit.run(client)
+    assert problems(report) == ["billing.missing"]
+    assert report.of("error")[0].details["event_id"] == str(made[-1].event_id)
+
+
+async def test_a_call_not_priced_yet_is_no_error(running: Running, wire: Wire, client: Client) -> None:
+    made = calls()
+    await wire.events(*made)
+    await wire.ledger(*(charge(call) for call in made))
+    await wire.events(*calls())
+    await running.caught_up()
+    assert (await audit.run(client)).ok
+
+
+async def test_a_failed_call_without_usage_owes_nothing(running: Running, wire: Wire, client: Client) -> None:
+    await wire.events(accepted("model_call.failed"))
+    await wire.ledger()
+    await running.caught_up()
+    assert (await audit.run(client)).ok
+
+
+async def test_a_doubled_ledger_entry_is_found(running: Running, wire: Wire, client: Client) -> None:
+    made = calls()
+    await wire.events(*made)
+    again = charge(made[0]).model_copy(update={"entry_id": str(derived_id("again"))})
+    await wire.ledger(*(charge(call) for call in made), again)
+    await running.caught_up()
+    report = await audit.run(client)
+    assert problems(report) == ["billing.doubled"]
+    assert report.of("error")[0].details["entries"] == 2
+
+
+async def test_a_ledger_row_deleted_by_hand_is_found_twice(history: Running, client: Client) -> None:
+    """As a row of its message, and as a charge of its call."""
+    await alter(history, "DELETE FROM ledger WHERE entry_id = (SELECT min(entry_id) FROM ledger)")
+    assert problems(await audit.run(client)) == ["LEDGER.rows", "billing.missing"]
+
+
+async def test_a_message_purged_by_hand_is_found(history: Running, client: Client) -> None:
+    await client.jsm().delete_msg(topology.EVENTS, 2)
+    report = await audit.run(client)
+    assert problems(report) == ["EVENTS.purged", "validate.outputs"]
+    assert next(f for f in report.of("error") if f.check == "EVENTS.purged").details["sequence"] == 2
+
+
+async def test_a_head_purged_by_hand_is_told_from_one_that_aged_out(history: Running, client: Client) -> None:
+    await client.jsm().purge_stream(topology.EVENTS, seq=7)
+    report = await audit.run(client)
+    assert problems(report) == ["EVENTS.head"]
+    later = await audit.run(client, datetime.now(UTC) + topology.EVENTS_AGE + timedelta(hours=1))
+    assert later.ok, later.of("error")
+    assert next(f for f in later.of("ok") if f.check == "EVENTS.head").message.endswith("aged out")
+    assert head_gone(datetime.now(UTC), timedelta(0), datetime.now(UTC)) == "error"
+
+
+async def test_gaps_overlaps_and_wrong_sums_of_coverage_are_found(running: Running, wire: Wire, client: Client) -> None:
+    from streams import subjects
+    from streams.covering import CoveredWriter
+    from tests.processors_aggregate.wire import record
+
+    await wire.events(accepted("run.started"))
+    writer = CoveredWriter(client, topology.EVENTS, "validate")
+    await writer.resume()
+    counts = {"messages": 1, "received": 0, "valid": 0, "dead": 0, "duplicates": 0}
+    await writer.commit([], record("validate", topology.TELEMETRY, 5, 6, **counts))
+    await writer.commit([], record("validate", topology.TELEMETRY, 6, 8, **{**counts, "received": 3, "missing": 1}))
+    await running.caught_up()
+    report = await audit.run(client)
+    texts = [finding.message for finding in report.of("error")]
+    assert any(text.startswith("gap: 3 messages of TELEMETRY") for text in texts)
+    assert any(text.startswith("overlap") for text in texts)
+    assert any("does not add up" in text for text in texts)
+    assert [finding.check for finding in report.of("warning")] == ["validate.purged"]
+    assert subjects.covered("validate") == "covered.validate.0"
+
+
+async def test_what_waits_is_told_and_is_no_error(running: Running, wire: Wire, client: Client) -> None:
+    await wire.events(accepted("run.started"))
+    await running.caught_up()
+    await client.jetstream().publish("telemetry.acme.a.run", b"{}")
+    await client.jetstream().publish("telemetry.acme.a.run", b"{}")
+    report = await audit.run(client)
+    assert report.ok
+    assert [finding.message for finding in report.of("warning")] == ["1 messages of TELEMETRY wait for validate"]
+
+
+async def test_without_a_warehouse_it_says_what_is_missing(client: Client) -> None:
+    with pytest.raises(AuditImpossibleError, match="processors aggregate"):
+        await audit.run(client)
