@@ -189,7 +189,7 @@ class Aggregate:
 
     async def _store_all(self) -> None:
         assert self._gatherer is not None
-        settings, took = self._settings, 0.0
+        settings, took, events = self._settings, 0.0, 0
         while not self._stopping.is_set():
             waited = time.monotonic()
             something = asyncio.create_task(self._gatherer.wait(), name="aggregate-something")
@@ -202,9 +202,9 @@ class Aggregate:
             if self._stopping.is_set():
                 return
             quiet = time.monotonic() - waited
-            pause = pause_s(took, settings.share, settings.longest_pause_s) - quiet
-            await self._gatherer.linger(pause, settings.busy_events)
-            began = time.monotonic()
+            pause = pause_s(took, events, settings.share, settings.shortest_pause_s, settings.longest_pause_s)
+            await self._gatherer.linger(max(settings.shortest_pause_s, pause - quiet), settings.busy_events)
+            began, events = time.monotonic(), self._gatherer.events
             await self._store(self._gatherer.take())
             took = time.monotonic() - began
             await self._fold(began)

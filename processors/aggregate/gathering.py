@@ -13,9 +13,14 @@ _AT_ONCE: Final = 64
 _WAIT_S: Final = 5.0
 
 
-def pause_s(last_commit_s: float, share: float, longest_s: float) -> float:
-    """How long to gather before the next transaction, so that a trickle spends about ``share`` of the time in them."""
-    return min(longest_s, last_commit_s * (1 / share - 1)) if share < 1 else 0.0
+def pause_s(last_commit_s: float, last_events: int, share: float, shortest_s: float, longest_s: float) -> float:
+    """How long to gather before the next transaction.
+
+    A trickle may spend ``share`` of the time in transactions; the more events the last one had, the larger a share is
+    worth it, up to a half: latency then matters more than what little it saves to wait.
+    """
+    worth = min(0.5, max(share, last_events / 100))
+    return min(longest_s, max(shortest_s, last_commit_s * (1 / worth - 1)))
 
 
 class Gatherer:

@@ -14,7 +14,7 @@ class AggregateSettings(BaseSettings):
     """Threads of DuckDB."""
     memory: str = "512MB"
     """Memory of DuckDB; what needs more spills beside the file."""
-    wal: str = "64MB"
+    wal: str = "128MB"
     """Size of the write-ahead log after which it is folded into the file."""
     batch_events: int = 20_000
     """Events in one transaction, roughly: past it nothing more is read until it is stored."""
@@ -24,8 +24,10 @@ class AggregateSettings(BaseSettings):
     """From so many waiting events on there is no pause between transactions."""
     share: float = 0.1
     """Part of the time that may go into transactions while little comes in: a trickle is gathered for as long as that takes."""
+    shortest_pause_s: float = 0.015
+    """After a quiet spell a row waits so long for those that come with it: a run's events, a call's ledger entry."""
     longest_pause_s: float = 0.25
-    """A new row waits at most so long to be gathered with others; after a quiet spell it does not wait at all."""
+    """A row waits at most so long to be gathered with others."""
     fold_facts: int = 100_000
     """Facts after which they are folded into the sums."""
     fold_every_s: float = 60.0

@@ -30,14 +30,14 @@ class AlertsProcessor:
         """Connects and restores the last checkpoint."""
         self._stopping.clear()
         self._client = await self._context.connect(f"processor-{NAME}")
-        self._evaluating = await Evaluating.begin(self._client, self._settings, self._rules)
+        self._evaluating = await Evaluating.begin(self._client, self._settings, self._rules, self._stopping)
 
     async def run(self) -> None:
         """Evaluates until stopped."""
         assert self._evaluating is not None, "start() first"
         self._resting.clear()
         try:
-            await self._evaluating.run(self._stopping)
+            await self._evaluating.run()
         finally:
             self._resting.set()
 

@@ -73,7 +73,7 @@ class Evaluating:
 
     def __init__(
         self, client: Client, settings: AlertSettings, checkpoints: Checkpoints, board: Board, positions: Positions,
-        acknowledgements: TypedBucket[Acknowledgement],
+        acknowledgements: TypedBucket[Acknowledgement], stopping: asyncio.Event,
     ) -> None:  # fmt: skip
         self.listening = False
         """Whether everything stored has been read once."""
@@ -82,6 +82,7 @@ class Evaluating:
         self._checkpoints = checkpoints
         self._board = board
         self._acknowledgements = acknowledgements
+        self._stopping = stopping
         self._lock = asyncio.Lock()
         kinds = {METRICS[metric].kind for metric in board.metrics if METRICS[metric].source == "EVENTS"} | {"agent"}
         filters = [subjects.ALL_DEAD if kind == "dead" else subjects.events_of(kind) for kind in sorted(filter(None, kinds))]
@@ -102,7 +103,7 @@ class Evaluating:
         self._saved = positions
 
     @classmethod
-    async def begin(cls, client: Client, settings: AlertSettings, rules: Rules) -> "Evaluating":
+    async def begin(cls, client: Client, settings: AlertSettings, rules: Rules, stopping: asyncio.Event) -> "Evaluating":
         """Goes on from the last checkpoint and from what ALERTS tells since."""
         checkpoints = await Checkpoints.open(client)
         board = Board(rules.rules)
@@ -113,7 +114,7 @@ class Evaluating:
             series = [each.model_copy(update={"applied": 0}) for each in series]
         board.restore(series)
         acknowledgements = await TypedBucket.open(client, topology.ACKNOWLEDGEMENTS, Acknowledgement)
-        life = cls(client, settings, checkpoints, board, positions, acknowledgements)
+        life = cls(client, settings, checkpoints, board, positions, acknowledgements, stopping)
         life._told = {each.alert.alert_id: each.alert for each in series if each.phase == "firing" and each.alert is not None}
         await life._read_back()
         if saved is None:
@@ -148,7 +149,11 @@ class Evaluating:
             while reader.position < last:
                 messages = await reader.fetch(1000, 1.0)
                 for message in messages:
-                    change = AlertChange.model_validate_json(message.data)
+                    try:
+                        change = AlertChange.model_validate_json(message.data)
+                    except ValidationError as error:
+                        log.error("alert.unreadable", subject=message.subject, sequence=message.sequence, error=str(error)[:300])
+                        continue
                     self._already.add(change.change_id)
                     self._board.adopt(change)
                     if change.state == "resolved":
@@ -161,7 +166,7 @@ class Evaluating:
             await reader.close()
         self._alerts_position = max(self._alerts_position, last)
 
-    async def run(self, stopping: asyncio.Event) -> None:
+    async def run(self) -> None:
         """Evaluates until asked to stop, then writes a last checkpoint."""
         events, ledger = frozenset(self._board.metrics), self._board.scopes
         async with asyncio.TaskGroup() as group:
@@ -173,8 +178,9 @@ class Evaluating:
                 group.create_task(self._check_streams()),
                 group.create_task(self._tick()),
             )
-            await stopping.wait()
-            # Whoever holds the lock finishes telling; then nobody gets it again.
+            await self._stopping.wait()
+            # Whoever holds the lock finishes telling first. The loops see the stop by themselves; cancelling only hastens
+            # them, because on Python 3.11 a cancellation that meets an arriving reply is lost (asyncio.wait_for).
             async with self._lock:
                 await self._checkpoint()
                 for loop in loops:
@@ -186,22 +192,25 @@ class Evaluating:
             await following.reader.close()
 
     async def _follow(self, following: Following, read: Callable[[Received], Sequence[Told]]) -> None:
-        while True:
+        while not self._stopping.is_set():
             messages = await following.reader.fetch(500, 1.0)
             for message in messages:
-                try:
-                    told = read(message)
-                except (ValueError, KeyError, TypeError) as error:
-                    LOOP_ERRORS.labels(NAME).inc()
-                    log.error("message.unreadable", subject=message.subject, sequence=message.sequence, error=str(error)[:300])
-                    told = ()
                 async with self._lock:
-                    if told:
-                        await self._tell(self._board.take(told, message.sequence))
+                    await self._tell(self._take(message, read))
                     following.done, following.heard_at = message.sequence, message.stored_at
 
+    def _take(self, message: Received, read: Callable[[Received], Sequence[Told]]) -> list[AlertChange]:
+        """What follows from a message; one that cannot be evaluated is logged and left behind, it must not stop the rest."""
+        try:
+            told = read(message)
+            return self._board.take(told, message.sequence) if told else []
+        except Exception:
+            LOOP_ERRORS.labels(NAME).inc()
+            log.exception("message.not_evaluated", subject=message.subject, sequence=message.sequence)
+            return []
+
     async def _follow_acknowledgements(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             for message in await self._seen.reader.fetch(100, 1.0):
                 if not message.data:
                     continue
@@ -214,7 +223,7 @@ class Evaluating:
                     await self._tell(self._board.acknowledge(given))
 
     async def _check_streams(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 readings = [reading async for reading in checks(self._client, self._settings.system_tenant, self._board.metrics)]
             except (nats.errors.Error, TimeoutError, OSError) as error:
@@ -222,11 +231,19 @@ class Evaluating:
             else:
                 async with self._lock:
                     await self._tell(self._board.take(readings))
-            await asyncio.sleep(self._settings.alerts_check_s)
+            await self._pause(self._settings.alerts_check_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleeps, but not beyond the stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
 
     async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_S)
+        while not self._stopping.is_set():
+            await self._pause(_TICK_S)
             try:
                 async with self._lock:
                     await self._look()

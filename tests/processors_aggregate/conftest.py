@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ class Running:
         """What the warehouse says to a question of the test's own."""
         assert self.processor._warehouse is not None
         with self.processor._warehouse.cursor() as cursor:
-            return cursor.execute(sql, list(params)).fetchall()
+            found: list[tuple[Any, ...]] = cursor.execute(sql, list(params)).fetchall()
+            return found
 
 
 @pytest.fixture
@@ -75,6 +76,3 @@ async def running(server: EmbeddedServer, client: Client, tmp_path: Path) -> Asy
 @pytest.fixture
 def wire(client: Client) -> Wire:
     return Wire(client)
-
-
-Until = Callable[[Callable[[], bool] | Callable[[], Awaitable[bool]], str], Awaitable[None]]

@@ -76,7 +76,7 @@ class Fleet:
         add("run.started", 0)
         add("step.started", 1, step={"step_id": "s1", "step_type": "plan"})
         for index in range(number % 4):
-            call = {
+            call: dict[str, Any] = {
                 "model_call_id": f"c{number}-{index}",
                 "provider": "openai",
                 "model": self.chance.choice(["gpt-4o", "gpt-4o-mini"]),
@@ -469,7 +469,7 @@ async def test_a_question_that_takes_too_long_is_stopped(
     from processors.aggregate.asking import Question
 
     endless = Question("SELECT sum(a.range * b.range) AS n FROM range(10000000) a, range(10000000) b")
-    monkeypatch.setitem(answering.BUILD, "status", lambda *_: endless)  # type: ignore[misc]
+    monkeypatch.setitem(answering.BUILD, "status", lambda *_: endless)
     assert running.processor._service is not None
     object.__setattr__(
         running.processor._service, "_settings", running.processor._settings.model_copy(update={"query_deadline_s": 0.3})
