@@ -15,7 +15,8 @@ run: install ## start everything, with the embedded NATS and the demo agents
 	@$(BIN)/agentops up --demo --data $(DATA)
 
 test: install ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not system" -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -m system
 
 check: install ## what CI checks besides the tests
 	$(BIN)/ruff check .

@@ -4,10 +4,12 @@ Whoever asks reads sums and facts together (``current``), so folding changes no 
 """
 
 import math
-from collections.abc import Iterable
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 
 Grain = Literal["minute", "hour", "day"]
 
@@ -16,34 +18,33 @@ BASE: Final = 1.04
 _NOTHING: Final = -200
 """The bucket of latencies up to a thousandth of a millisecond."""
 
-_SAID_OF_ITSELF: Final = {"name": "agent_name", "provider": "agent_version"}
-_FACTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
-    "runs": ("run", {"name": "workflow_id", "latency_ms": "duration_ms"}),
-    "steps": ("step", {"name": "step_type", "latency_ms": "latency_ms"}),
-    "model_calls": (
-        "model_call",
-        {
-            "name": "model",
-            "provider": "provider",
-            "latency_ms": "latency_ms",
-            "input_tokens": "coalesce(input_tokens, 0)",
-            "output_tokens": "coalesce(output_tokens, 0)",
-        },
-    ),
-    "tool_calls": ("tool_call", {"name": "name", "latency_ms": "latency_ms"}),
-    "heartbeats": ("heartbeat", _SAID_OF_ITSELF),
-    "agent_events": ("agent", _SAID_OF_ITSELF),
-    "policies": ("policy", {}),
-    "budgets": ("budget", {}),
-    "alerts_emitted": ("alert", {}),
-    "faults": ("fault", {}),
-    "evaluations": ("evaluation", {}),
-    "metrics": ("metric", {}),
-    "logs": ("log", {}),
+_OF: Final[dict[str, tuple[str, str | None, str | None, str | None]]] = {
+    "runs": ("run", "workflow_id", None, "duration_ms"),
+    "steps": ("step", "step_type", None, "latency_ms"),
+    "model_calls": ("model_call", "model", "provider", "latency_ms"),
+    "tool_calls": ("tool_call", "name", None, "latency_ms"),
+    "heartbeats": ("heartbeat", "agent_name", "agent_version", None),
+    "agent_events": ("agent", "agent_name", "agent_version", None),
+    "policies": ("policy", None, None, None),
+    "budgets": ("budget", None, None, None),
+    "alerts_emitted": ("alert", None, None, None),
+    "faults": ("fault", None, None, None),
+    "evaluations": ("evaluation", None, None, None),
+    "metrics": ("metric", None, None, None),
+    "logs": ("log", None, None, None),
+    "ledger": ("ledger", "model", "provider", None),
 }
-"""Table of each kind, and which of its columns count as what."""
+"""Of each table: kind, and the columns that stand for name, provider and latency."""
 
-_WORK: Final = ("runs", "steps", "model_calls", "tool_calls")
+_WORK: Final = frozenset({"runs", "steps", "model_calls", "tool_calls"})
+_FACT: Final = pa.schema(
+    [
+        ("occurred_at", pa.timestamp("us")), ("last_at", pa.timestamp("us")), ("tenant_id", pa.string()), ("agent_id", pa.string()),
+        ("kind", pa.string()), ("name", pa.string()), ("provider", pa.string()), ("started", pa.int32()), ("finished", pa.int32()),
+        ("failed", pa.int32()), ("late", pa.int32()), ("input_tokens", pa.int64()), ("output_tokens", pa.int64()),
+        ("cost_usd", pa.decimal128(18, 9)), ("unpriced", pa.int32()), ("latency_ms", pa.float64()),
+    ]
+)  # fmt: skip
 _KEYS: Final = "tenant_id, agent_id, kind, name, provider"
 _COUNTS: Final = ("events", "started", "finished", "failed", "late", "unpriced", "latency_count")
 _SUMS: Final = (
@@ -64,34 +65,52 @@ def middle_of(latency_ms: float) -> float:
     return float(BASE ** math.ceil(math.log(latency_ms) / math.log(BASE)) * 2 / (1 + BASE))
 
 
-def _facts_of(table: str) -> str:
+def _late(flags: pa.ChunkedArray) -> Any:
+    if pc.all(pc.equal(pc.list_value_length(flags), 0), min_count=0).as_py():
+        return 0
+    return pa.array(["late" in (each or ()) for each in flags.to_pylist()]).cast(pa.int32())
+
+
+def _facts_of(table: str, frame: pa.Table) -> pa.Table:
+    kind, name, provider, latency = _OF[table]
+    told: dict[str, Any] = {
+        "occurred_at": frame["occurred_at"],
+        "last_at": pc.min_element_wise(frame["occurred_at"], frame["received_at"]),
+        "tenant_id": frame["tenant_id"],
+        "agent_id": frame["agent_id"],
+        "kind": kind,
+        "name": frame[name] if name else None,
+        "provider": frame[provider] if provider else None,
+        "latency_ms": frame[latency] if latency else None,
+    }
+    if table in _WORK:
+        failed = pc.ends_with(frame["event_type"], ".failed")
+        started = pc.ends_with(frame["event_type"], ".started")
+        told |= {"started": started, "finished": pc.invert(started), "failed": failed}
     if table == "ledger":
-        return (
-            "SELECT occurred_at, least(occurred_at, received_at), tenant_id, agent_id, 'ledger', model, provider, 0, 0, 0, 0, "
-            "CASE WHEN kind = 'charge' THEN coalesce(input_tokens, 0) ELSE 0 END, "
-            "CASE WHEN kind = 'charge' THEN coalesce(output_tokens, 0) ELSE 0 END, "
-            "cost_usd, (reason = 'unpriced')::INTEGER, NULL FROM new_ledger"
-        )
-    kind, own = _FACTS[table]
-    outcome = (
-        "(event_type LIKE '%.started')::INTEGER, "
-        "(event_type LIKE '%.completed' OR event_type LIKE '%.failed')::INTEGER, "
-        "(event_type LIKE '%.failed')::INTEGER"
-        if table in _WORK
-        else "0, 0, 0"
-    )
-    return (
-        f"SELECT occurred_at, least(occurred_at, received_at), tenant_id, agent_id, '{kind}', "  # noqa: S608
-        f"{own.get('name', 'NULL')}, {own.get('provider', 'NULL')}, {outcome}, "
-        f"coalesce(list_contains(flags, 'late'), false)::INTEGER, "
-        f"{own.get('input_tokens', '0')}, {own.get('output_tokens', '0')}, 0, 0, {own.get('latency_ms', 'NULL')} FROM new_{table}"
-    )
+        charged = pc.equal(frame["kind"], "charge")
+        told["cost_usd"] = frame["cost_usd"]
+        told["unpriced"] = pc.equal(frame["reason"], "unpriced")
+        for tokens in ("input_tokens", "output_tokens"):
+            told[tokens] = pc.if_else(charged, pc.fill_null(frame[tokens], 0), 0)
+    else:
+        told["late"] = _late(frame["flags"])
+        if table == "model_calls":
+            told |= {tokens: pc.fill_null(frame[tokens], 0) for tokens in ("input_tokens", "output_tokens")}
+    columns = []
+    for wanted in _FACT:
+        value = told.get(wanted.name, None if wanted.name in {"name", "provider", "latency_ms"} else 0)
+        if isinstance(value, pa.ChunkedArray | pa.Array):
+            columns.append(value.cast(wanted.type))
+        else:
+            columns.append(pa.repeat(pa.scalar(value, wanted.type), frame.num_rows))
+    return pa.Table.from_arrays(columns, schema=_FACT)
 
 
-def statement(tables: Iterable[str]) -> str | None:
-    """Adds the facts of ``tables``, whose new rows are the relations ``new_<table>``; None where none has any."""
-    facts = [_facts_of(table) for table in sorted(tables) if table in _FACTS or table == "ledger"]
-    return f"INSERT INTO rollup_facts {' UNION ALL '.join(facts)}" if facts else None
+def facts(frames: Mapping[str, pa.Table]) -> pa.Table | None:
+    """A fact for each event and ledger entry in ``frames`` (new rows by table); None where there are none."""
+    every = [_facts_of(table, frame) for table, frame in frames.items() if table in _OF]
+    return pa.concat_tables(every) if every else None
 
 
 def current(grain: Grain) -> str:

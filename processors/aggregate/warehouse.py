@@ -149,9 +149,10 @@ class Warehouse:
             if batch.attributes is not None:
                 give("new_attributes", batch.attributes)
                 connection.execute("INSERT INTO event_attributes SELECT * FROM new_attributes")
-            facts = rollups.statement(batch.frames)
+            facts = rollups.facts(batch.frames)
             if facts is not None:
-                connection.execute(facts)
+                give("new_facts", facts)
+                connection.execute("INSERT INTO rollup_facts SELECT * FROM new_facts")
             give("new_messages", _messages(batch, naive(at)))
             connection.execute("INSERT INTO applied_messages SELECT * FROM new_messages")
             self._move(batch, created, naive(at))
