@@ -5,13 +5,18 @@ import asyncio
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Final
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from dashboard.settings import LOOPBACK, DashboardSettings
 from service import logs
+from service.signals import stop_event
 from streams.settings import NatsSettings
+
+if TYPE_CHECKING:
+    import uvicorn
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +41,18 @@ def listen(host: str, port: int) -> socket.socket:
         msg = f"cannot listen on {host}:{port}: {error.strerror}. Is another dashboard running? Choose another with --port (0 takes any free one)."
         raise CannotServeError(msg) from error
     return found
+
+
+async def _until_stopped(server: "uvicorn.Server", listening: socket.socket) -> None:
+    # Uvicorn raises the signal it was stopped by once more at the end: a stop that was asked for would look like a crash.
+    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
+    asked = stop_event()
+    serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
+    asking = asyncio.create_task(asked.wait(), name="stop")
+    await asyncio.wait({serving, asking}, return_when=asyncio.FIRST_COMPLETED)
+    asking.cancel()
+    server.should_exit = True
+    await serving
 
 
 async def serve(settings: DashboardSettings, nats: NatsSettings) -> None:
@@ -66,7 +83,7 @@ async def serve(settings: DashboardSettings, nats: NatsSettings) -> None:
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     log.info("dashboard.listening", url=f"http://{shown}:{port}/")
     try:
-        await uvicorn.Server(config).serve(sockets=[listening])
+        await _until_stopped(uvicorn.Server(config), listening)
     finally:
         listening.close()
     log.info("dashboard.stopped")

@@ -47,8 +47,8 @@ _SAMPLED: Final = 50
 """End-to-end times observed of one transaction: enough for a histogram, cheap at any rate."""
 
 _SOURCES: Final = {
-    topology.EVENTS: Source(topology.EVENTS),
-    topology.LEDGER: Source(topology.LEDGER, buffer_bytes=8 * 1024 * 1024),
+    topology.EVENTS: Source(topology.EVENTS, buffer_bytes=8 * 1024 * 1024),
+    topology.LEDGER: Source(topology.LEDGER, buffer_bytes=4 * 1024 * 1024),
     topology.ALERTS: Source(topology.ALERTS, buffer_messages=500, buffer_bytes=1024 * 1024),
 }
 """Whole streams: events, dead letters and coverage records; entries and coverage records; alert changes."""

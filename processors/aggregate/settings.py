@@ -16,7 +16,7 @@ class AggregateSettings(BaseSettings):
     """Memory of DuckDB; what needs more spills beside the file."""
     wal: str = "128MB"
     """Size of the write-ahead log after which it is folded into the file."""
-    batch_events: int = 20_000
+    batch_events: int = 10_000
     """Events in one transaction, roughly: past it nothing more is read until it is stored."""
     batch_bytes: int = 32 * 1024 * 1024
     """Bytes in one transaction, roughly."""

@@ -150,7 +150,7 @@ async def test_every_service_gets_ready_with_the_command_and_environment_of_the_
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NATS_", "AGENTOPS_", "OPENAI_"))}
 
     def environment(name: str, health_port: int) -> dict[str, str]:
-        given = {key: str(value) for key, value in services[name].get("environment", {}).items()}
+        given = {key: str(value or "") for key, value in services[name].get("environment", {}).items()}
         given = {
             key: value.replace("nats://nats:4222", nats_url).replace("model-server:8090", f"127.0.0.1:{model_port}")
             for key, value in given.items()
