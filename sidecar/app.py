@@ -79,7 +79,7 @@ class Sidecar:
         self._prober = Prober(target, settings.asked_probes, self._agent.pid, self._heart.changed, grace_s=settings.start_grace_s)
         self._proxy = Proxy(target, self._enforcer, self._agent.away, lambda: self._reporter.agent_status() == "starting")
         self._health_door = HealthDoor("sidecar", self._waiting_for)
-        door = Door(settings.tenant, self._shipper, self._health_door)
+        door = Door(settings.tenant, settings.agent_id, self._shipper, self._health_door)
         self._door_listener = Listener(door.application(), settings.host, settings.door_port, "door")
         self._proxy_listener = Listener(
             self._proxy.application(), settings.host, port, "proxy", auto_decompress=False, handler_cancellation=True

@@ -47,8 +47,9 @@ async def _body(request: web.Request) -> bytes:
 class Door:
     """The routes of one sidecar's door."""
 
-    def __init__(self, tenant: str, shipper: Shipper, health: HealthDoor) -> None:
+    def __init__(self, tenant: str, agent: str, shipper: Shipper, health: HealthDoor) -> None:
         self._tenant = tenant
+        self._agent = agent
         self._shipper = shipper
         self._health = health
 
@@ -75,7 +76,7 @@ class Door:
             return answer
         except TimeoutError:
             return _refuse(408, "timeout", f"the body did not arrive within {_READ_S:g} s")
-        submission = read(body, ndjson=kind in NDJSON_TYPES, tenant=self._tenant)
+        submission = read(body, ndjson=kind in NDJSON_TYPES, tenant=self._tenant, agent=self._agent)
         if submission.records:
             outcome = self._shipper.submit(submission.records)
             if isinstance(outcome, Full):

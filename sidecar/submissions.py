@@ -9,6 +9,7 @@ from schemas.errors import FieldError, shown
 from schemas.events import Event
 from schemas.reading import read_event
 from sidecar.frames import Record
+from sidecar.messages import MIXED
 from streams.micro_batches import lines
 
 JSON_TYPES: Final = frozenset({"application/json"})
@@ -54,8 +55,11 @@ def _events(body: bytes, *, ndjson: bool) -> list[bytes]:
     return [body] if body.strip() else []
 
 
-def read(body: bytes, *, ndjson: bool, tenant: str) -> Submission:
-    """The events of ``body``: one JSON object, a JSON array of them, or NDJSON. Each stands for itself."""
+def read(body: bytes, *, ndjson: bool, tenant: str, agent: str) -> Submission:
+    """The events of ``body``: one JSON object, a JSON array of them, or NDJSON. Each stands for itself.
+
+    Agents that ``agent`` runs inside its own process may be spoken for: such an event travels as ``batch``.
+    """
     records: list[Record] = []
     rejected: list[Rejection] = []
     for index, raw in enumerate(_events(body, ndjson=ndjson)):
@@ -67,7 +71,8 @@ def read(body: bytes, *, ndjson: bool, tenant: str) -> Submission:
             error = FieldError(loc="$.tenant.tenant_id", msg=f"this sidecar speaks for tenant '{tenant}'", value=shown(found))
             rejected.append(Rejection(index, "tenant_mismatch", (error,)))
         else:
-            records.append(Record(event.kind, str(event.event_id), _one_line(raw)))
+            kind = event.kind if event.run.agent_id == agent else MIXED
+            records.append(Record(kind, str(event.event_id), _one_line(raw)))
     if not records and not rejected:
         rejected.append(Rejection(0, "empty", (FieldError(loc="$", msg="the body holds no event"),)))
     return Submission(tuple(records), tuple(rejected))

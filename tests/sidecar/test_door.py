@@ -54,7 +54,7 @@ async def door(directory: Path, max_bytes: int = 4_000_000) -> AsyncIterator[Ope
     spool = Spool.open(directory / "spool", max_bytes)
     shipper = Shipper(spool, Nats(NatsSettings(), "test"), "acme", "a", directory / "refused")
     async with (
-        listening(Door("acme", shipper, HealthDoor("sidecar")).application()) as url,
+        listening(Door("acme", "a", shipper, HealthDoor("sidecar")).application()) as url,
         aiohttp.ClientSession() as http,
     ):
         try:
@@ -138,17 +138,24 @@ async def test_a_full_spool_answers_503_and_takes_nothing(tmp_path: Path) -> Non
 
 async def test_an_old_event_is_accepted_as_it_was_written(tmp_path: Path) -> None:
     old = event(event_version="v0")
-    submission = read(orjson.dumps(old), ndjson=False, tenant="acme")
+    submission = read(orjson.dumps(old), ndjson=False, tenant="acme", agent="a")
     assert not submission.rejected
     assert orjson.loads(submission.records[0].line) == old
 
 
 def test_messages_are_named_by_what_they_carry() -> None:
-    runs = read(b"\n".join(orjson.dumps(event()) for _ in range(3)), ndjson=True, tenant="acme").records
+    runs = read(b"\n".join(orjson.dumps(event()) for _ in range(3)), ndjson=True, tenant="acme", agent="a").records
     single, several = message("acme", "a", runs[:1]), message("acme", "a", runs)
     assert (single.subject, single.message_id, single.data) == ("telemetry.acme.a.run", runs[0].event_id, runs[0].line)
     assert several.subject == "telemetry.acme.a.run"
     assert several == message("acme", "a", runs)
     assert several.message_id != message("acme", "a", runs[:2]).message_id
-    step = read(orjson.dumps(event(event_type="log.emitted", log={"level": "info", "message": "m"})), ndjson=False, tenant="acme")
+    step = read(orjson.dumps(event(event_type="log.emitted", log={"level": "info", "message": "m"})), ndjson=False, tenant="acme", agent="a")
     assert message("acme", "a", [*runs, *step.records]).subject == "telemetry.acme.a.batch"
+
+
+def test_an_agent_inside_the_agent_is_spoken_for_in_a_batch() -> None:
+    """A subject names one agent; only kind ``batch`` may carry several."""
+    own, inner = event(), event(run={"run_id": "r", "agent_id": "a-helper"})
+    found = read(b"\n".join(orjson.dumps(each) for each in (own, inner)), ndjson=True, tenant="acme", agent="a").records
+    assert [record.kind for record in found] == ["run", "batch"]
