@@ -63,7 +63,7 @@ async def until_applied(system: System, events: int, entries: int, within_s: flo
         if time.perf_counter() > deadline:
             msg = f"only {applied} of {events} events and {entries} entries after {within_s:g} s"
             raise TimeoutError(msg)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
 
 
 async def throughput(system: System, messages: Sequence[Message], entries: int, within_s: float = 240) -> Throughput:

@@ -5,21 +5,18 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import nats.errors
 import orjson
 import psutil
 from nats.aio.client import Client
 
+from agent_manager.cli.up.plan import PROCESSOR_GROUPS
 from streams import subjects
 from streams.apply import apply
 from streams.connect import connect
 from streams.embedded import EmbeddedServer
-
-GROUPS: Final = (("validate", "cost"), ("aggregate",), ("health", "alerts", "notify"))
-"""Which processors share a process, as ``agentops up`` groups them."""
-
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -34,7 +31,7 @@ class System:
     """Started by ``start``, gone after ``stop``; everything it writes is in ``directory``."""
 
     directory: Path
-    groups: tuple[tuple[str, ...], ...] = GROUPS
+    groups: tuple[tuple[str, ...], ...] = PROCESSOR_GROUPS
     server: EmbeddedServer = field(init=False)
     children: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
     _client: Client | None = None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 from pydantic_settings import BaseSettings
 
 from infra import asyncapi
@@ -187,7 +187,8 @@ def settings_page() -> str:
         rows = []
         for name, field in model.model_fields.items():
             alias = field.validation_alias
-            variable = alias if isinstance(alias, str) else f"{prefix}{name.upper()}"
+            # The first of several is the field's own name, for the command line.
+            variable = str(alias.choices[-1]) if isinstance(alias, AliasChoices) else alias or f"{prefix}{name.upper()}"
             options = get_args(field.annotation)
             default = "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)}`"
             rows.append(

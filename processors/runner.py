@@ -33,6 +33,7 @@ ALL: Final = ("validate", "cost", "aggregate", "health", "alerts", "notify")
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
 _HEALTHY_AFTER_S: Final = 60.0
+_CANCELLED_MOST: Final = 10
 
 
 class HaltedError(Exception):
@@ -171,8 +172,16 @@ class Supervised:
         except Exception:
             log.exception("processor.stop_failed", processor=self.processor.name)
         await asyncio.wait({task}, timeout=0.3)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for _ in range(_CANCELLED_MOST):
+            if task.done():
+                break
+            # More than once: on Python 3.11 nats-py may lose a cancellation that meets an arriving reply.
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
+        if not task.done():
+            log.error("processor.not_cancelled", processor=self.processor.name)
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            log.error("processor.stop_failed", processor=self.processor.name, error=repr(error))
 
 
 async def serve(names: Sequence[str], settings: RunnerSettings, nats: NatsSettings, *, stop: asyncio.Event | None = None) -> None:

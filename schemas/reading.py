@@ -120,9 +120,10 @@ def _other_version(raw: bytes, error: ValidationError) -> Event | Rejected:
 
 def _read_v0(raw: bytes) -> Event | Rejected:
     try:
-        old = EventV0.model_validate_json(raw)
-        new = orjson.dumps(upcast(old))
-        event = Event.model_validate_json(new)
+        value = upcast(EventV0.model_validate_json(raw))
+        # Before it is written again: what JSON's writers cannot hold would raise there.
+        if (found := _flaw(value.get("attributes", {}))) is not None:
+            return _identified(Rejected(found[0], (found[1],)), raw)
+        return Event.model_validate_json(orjson.dumps(value))
     except ValidationError as error:
         return _identified(Rejected("contract_violation", field_errors(error)), raw)
-    return _sound(event, raw)

@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class AgentLog:
     """``path``, and older parts as ``path.1`` …; at most ``parts`` files of ``part_bytes``, the oldest dropped."""
@@ -16,20 +20,25 @@ class AgentLog:
         self._open()
 
     def _open(self) -> None:
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        # First the new one: where it cannot be had, the old one goes on, and its number is nobody else's.
+        before, self._file = self._file, os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if before >= 0:
+            os.close(before)
         self._size = os.fstat(self._file).st_size
 
     def write(self, data: bytes) -> None:
         """Appends ``data``. Output that the disk refuses is lost: an agent must not stop for its log."""
-        if self._size and self._size + len(data) > self._part_bytes:
-            self._rotate()
+        try:
+            if self._size and self._size + len(data) > self._part_bytes:
+                self._rotate()
+        except OSError as error:
+            log.warning("agent_log.not_rotated", error=repr(error))
         try:
             self._size += os.write(self._file, data)
         except OSError:
             return
 
     def _rotate(self) -> None:
-        os.close(self._file)
         for number in range(self._parts - 1, 0, -1):
             older = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
             if older.exists():

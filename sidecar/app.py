@@ -190,10 +190,11 @@ class Sidecar:
         log.info("sidecar.stopping")
         await self._proxy_listener.refuse()
         self._enforcer.release()
-        already = self._agent.ended is not None
+        already_told = self._agent.ended is not None
         if self._agent.process is not None:
             await self._agent.process.stop(self._settings.stop_timeout_s)
-        if not already:
+        # One that had crashed is told of again when a person stops it: the silence that follows is no trouble.
+        if not already_told or reason == reports.STOPPED_BY_COMMAND:
             self._reporter.agent_event("agent.stopped", "stopped", reason)
         await self._reporter.topics.tell_status("stopped", {"reason": reason})
         await self._proxy_listener.stop()

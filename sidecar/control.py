@@ -125,8 +125,9 @@ class AgentTopics:
     async def _command(self, message: Msg) -> None:
         try:
             asked = json.loads(message.data)
-            command = str(asked["command"])
-        except (ValueError, TypeError, KeyError):
+            # Echoed in the answer, which takes neither what is endless nor half characters.
+            command = str(asked["command"])[:64].encode(errors="replace").decode()
+        except (ValueError, TypeError, KeyError, RecursionError):
             await self._answer(message, self._error("", None, "invalid", "send a JSON object with a field `command`"))
             return
         command_id = asked.get("command_id")
@@ -178,4 +179,4 @@ class AgentTopics:
 
 
 def _identifier(given: object) -> str:
-    return given if isinstance(given, str) and 0 < len(given) <= 128 and "\x00" not in given else str(uuid4())
+    return given if isinstance(given, str) and 0 < len(given) <= 128 and given.isprintable() else str(uuid4())

@@ -53,8 +53,12 @@ class Enforcer:
         return tuple(item.fault.kind for item in self.active)
 
     def resume(self) -> None:
-        """Reports the end of faults that ended while no sidecar ran."""
+        """Reports the end of faults that ended while no sidecar ran, and thaws what a killed sidecar left frozen."""
         now = datetime.now(UTC)
+        if self._agent_pid() is not None and any(met.fault.kind == "hang" and not met.done for met in self._memory.met()):
+            # A process that is not ours outlives its sidecar. Should the hang still be asked for, it begins anew.
+            self._frozen = True
+            self._freeze_or_thaw()
         for met in self._memory.met():
             if not met.done and met.fault.until <= now:
                 self._report(self._identity.fault_cleared(met.fault, "deadline", met.fault.until))

@@ -92,14 +92,17 @@ def state(pid: int) -> str | None:
 
 def _strays() -> list[psutil.Process]:
     """What is left in the process group this process leads: descendants whose parent has gone."""
-    own = os.getpid()
+    own, parent = os.getpid(), os.getppid()
     if os.getpgrp() != own:
         return []
     found = []
     for pid in psutil.pids():
         with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
             if pid != own and os.getpgid(pid) == own:
-                found.append(psutil.Process(pid))
+                process = psutil.Process(pid)
+                # A shell puts a whole pipeline into our group: ``agentops sidecar … | tee log``. Orphans go to process 1.
+                if parent == 1 or process.ppid() != parent:
+                    found.append(process)
     return found
 
 

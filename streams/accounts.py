@@ -1,7 +1,7 @@
 """The sums of an audit: pure, fed in order of sequence, bounded in memory."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -98,7 +98,6 @@ class CoverageBook:
     _last: Coverage | None = None
     _made: int = 0
     _buried: int = 0
-    _ids: set[tuple[int, int]] = field(default_factory=set)
 
     def see(self, stored: Stored) -> None:
         """The next message of the output stream."""
@@ -165,17 +164,6 @@ class CoverageBook:
         self.covered = record.last_sequence
         self._last = record
         self._made = self._buried = 0
-
-
-def missing_sequences(sequences: Iterator[int], first: int, last: int) -> Iterator[tuple[int, int]]:
-    """The ranges between ``first`` and ``last`` that ``sequences`` (in order) leave out."""
-    following = first
-    for sequence in sequences:
-        if sequence > following:
-            yield following, sequence - 1
-        following = max(following, sequence + 1)
-    if following <= last:
-        yield following, last
 
 
 def head_gone(stored_at: datetime, max_age: timedelta, now: datetime) -> Severity:

@@ -99,6 +99,23 @@ class CoveredWriter:
             self.position = Position(found[0].last_sequence, found[1]) if found else Position(0, 0)
             return self.position
 
+    async def replaced(self, stream: str) -> str | None:
+        """Why ``stream`` cannot be the input that was covered so far; None where it can. Call after ``resume``.
+
+        A stream made anew counts from 1 again: what arrives in it would be taken for covered, and be lost.
+        """
+        covered = self.position.covered
+        info = await self._client.jsm().stream_info(stream)
+        why = f"{stream} ends at {info.state.last_seq}" if info.state.last_seq < covered else None
+        if why is None and covered and info.state.first_seq <= covered:
+            # It may have grown past the old position meanwhile; both moments are the server's.
+            record = await self._js.get_last_msg(self._stream, self._subject, direct=True)
+            if info.created is not None and record.time is not None and info.created > record.time:
+                why = f"{stream} was created at {info.created:%Y-%m-%dT%H:%M:%SZ}, after the last record,"
+        if why is None:
+            return None
+        return f"{why} but is covered up to {covered}: it was made anew. Delete it and create it with first sequence {covered + 1}, or restore it"
+
     async def commit(self, outputs: Sequence[Outgoing], coverage: Coverage) -> Position:
         """Stores ``outputs`` and ``coverage`` together; returns only when they are stored.
 

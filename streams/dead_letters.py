@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from schemas.dead_letters import DeadLetter
 from schemas.errors import FieldError
-from schemas.ids import derived_id, is_token
+from schemas.ids import derived_id
 from streams import subjects, topology
 from streams.covering import Outgoing
 from streams.messages import CONTENT_TYPE, EVENT_COUNT, JSON, Received
@@ -98,7 +98,7 @@ class Kept:
 
 async def read(client: Client, *, tenant: str | None = None, after: int = 0) -> AsyncIterator[Kept]:
     """Every dead letter now in EVENTS after sequence ``after``, oldest first."""
-    wanted = f"dead.{subjects.token(tenant)}.>" if tenant else subjects.ALL_DEAD
+    wanted = subjects.dead_of(tenant) if tenant else subjects.ALL_DEAD
     info = await client.jsm().stream_info(topology.EVENTS, subjects_filter=wanted)
     left = sum((info.state.subjects or {}).values())
     if not left:
@@ -117,9 +117,8 @@ async def read(client: Client, *, tenant: str | None = None, after: int = 0) -> 
 async def replay(client: Client, kept: Kept, headers: Mapping[str, str] | None = None) -> int:
     """Publishes the original bytes again where they came from; returns the new TELEMETRY sequence."""
     letter = kept.letter
-    parts = letter.source_subject.split(".")
     subject = letter.source_subject
-    if not (len(parts) == 4 and parts[0] == "telemetry" and all(is_token(part) for part in parts[1:])):
+    if not subjects.is_telemetry(subject):
         msg = f"letter {letter.letter_id}: its source subject {letter.source_subject!r} cannot be published to"
         raise NotReplayableError(msg)
     sent = dict(headers or {})

@@ -6,7 +6,6 @@ Credentials are generated once and live with the data; each user may publish onl
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
 import socket
@@ -106,9 +105,12 @@ def _configuration(credentials: Credentials, directory: Path, *, sync_always: bo
 
 
 def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(text)
+    """Whole or not at all: a full disk must not cost the passwords that were there."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.touch(mode=0o600)
+    beside.chmod(0o600)
+    beside.write_text(text)
+    beside.replace(path)
 
 
 @dataclass(slots=True)
@@ -223,14 +225,3 @@ class EmbeddedServer:
     def is_running(self) -> bool:
         """Whether the child process lives."""
         return self.process is not None and self.process.returncode is None
-
-
-def pid_alive(pid: int) -> bool:
-    """Whether a process with this id exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -124,18 +124,23 @@ class TypedBucket(Generic[Value]):
                 begun = begun or reader.begun
             for message in sorted(newest.values(), key=lambda each: each.sequence):
                 entry = self._entry(prefix, message)
-                if entry.value is not None:
+                if entry is not None and entry.value is not None:
                     yield entry
             while not once:
                 for message in await reader.fetch(2000, 60.0):
-                    yield self._entry(prefix, message)
+                    entry = self._entry(prefix, message)
+                    if entry is not None:
+                        yield entry
         finally:
             await reader.close()
 
-    def _entry(self, prefix: str, message: Received) -> Entry[Value]:
+    def _entry(self, prefix: str, message: Received) -> Entry[Value] | None:
+        """The change in ``message``; None where it cannot be read: that is no deletion, what was known stands."""
         key = message.subject.removeprefix(prefix)
-        deleted = message.headers.get("KV-Operation") in {"DEL", "PURGE"}
-        return Entry(key, None if deleted else self._read(key, message.data), message.sequence)
+        if not message.data or message.headers.get("KV-Operation") in {"DEL", "PURGE"}:
+            return Entry(key, None, message.sequence)
+        value = self._read(key, message.data)
+        return None if value is None else Entry(key, value, message.sequence)
 
 
 def agent_key(tenant: str, agent: str) -> str:

@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 _HEARTBEAT_S = 5.0
 _EXPIRES_S = 60.0
 _RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+_HEADROOM_BYTES = 64 * 1024
+"""Subject and reply subject, which a message's size counts besides its payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Source:
     """Given: a work queue, read with explicit acks. A second reader of the same name takes over."""
     buffer_messages: int = 4000
     buffer_bytes: int = 16 * 1024 * 1024
-    """At most this much waits in memory; then the server keeps the rest."""
+    """At most this much (or one message, where that is more) waits in memory; then the server keeps the rest."""
     headers_only: bool = False
     """Leaves payloads where they are: for whoever counts."""
 
@@ -207,7 +209,8 @@ class OrderedReader:
         self._asked = self.source.buffer_messages // 2
         request = {
             "batch": self._asked,
-            "max_bytes": self.source.buffer_bytes,
+            # Less than one whole message would be refused at once, for ever.
+            "max_bytes": max(self.source.buffer_bytes, (self._client.max_payload or 0) + _HEADROOM_BYTES),
             "expires": int(_EXPIRES_S * 1e9),
             "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
         }

@@ -47,6 +47,12 @@ def telemetry(tenant: str, agent: str, kind: str) -> str:
     return f"telemetry.{token(tenant)}.{token(agent)}.{token(kind)}"
 
 
+def is_telemetry(subject: str) -> bool:
+    """Whether ``subject`` is a valid ``telemetry.<tenant>.<agent>.<kind>``."""
+    first, *rest = subject.split(".")
+    return first == "telemetry" and len(rest) == 3 and all(map(is_token, rest))
+
+
 def events(tenant: str, kind: str) -> str:
     """``events.<tenant>.<kind>``."""
     return f"events.{token(tenant)}.{token(kind)}"
@@ -65,6 +71,11 @@ def events_matching(tenant: str | None, kind: str | None) -> str:
 def dead(tenant: str, kind: str) -> str:
     """``dead.<tenant>.<kind>``; what may not stand in a subject becomes ``unknown``."""
     return f"dead.{tenant if is_token(tenant) else UNKNOWN}.{kind if is_token(kind) else UNKNOWN}"
+
+
+def dead_of(tenant: str) -> str:
+    """``dead.<tenant>.>``: every dead letter of one tenant; a filter."""
+    return f"dead.{token(tenant)}.>"
 
 
 def covered(processor: str, partition: int = 0) -> str:

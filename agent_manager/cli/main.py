@@ -61,7 +61,9 @@ def _debugging() -> bool:
 def _tell(error: Exception) -> int:
     """Prints what a person can use of ``error``; returns the exit code."""
     if isinstance(error, CommandFailedError):
-        sys.stderr.write(f"agentops: {error}\n")
+        from agent_manager.cli.output import note
+
+        note(f"agentops: {error}")
         return error.code
     import nats.errors
 

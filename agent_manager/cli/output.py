@@ -20,6 +20,14 @@ COLOURS: Final = {
 }  # fmt: skip
 
 
+_CONTROLS: Final = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+
+
+def visible(text: str) -> str:
+    """``text`` without control characters: names, reasons and letters are strangers' words, and a terminal obeys escapes."""
+    return text.translate(_CONTROLS)
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table."""
@@ -43,13 +51,13 @@ def write_json_line(value: Any) -> None:
 
 def write_line(text: str = "") -> None:
     """One line for people, at once."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """One line beside the data."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(visible(text) + "\n")
     sys.stderr.flush()
 
 
@@ -75,7 +83,7 @@ def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, emp
             overflow="fold" if column.wrap else "ellipsis",
         )
     for row in rows:
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+        table.add_row(*(Text(visible(cell), style=COLOURS.get(cell, "")) for cell in row))
     if table.row_count:
         console().print(table)
     else:
@@ -91,5 +99,5 @@ def write_facts(facts: Sequence[tuple[str, str]]) -> None:
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(name, Text(value, style=COLOURS.get(value, "")))
+        table.add_row(name, Text(visible(value), style=COLOURS.get(value, "")))
     console().print(table)

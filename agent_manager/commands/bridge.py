@@ -98,7 +98,7 @@ class Bridge:
                     actor=USER,
                     action=unread.command,
                     outcome="error",
-                    reason=unread.message[:8192],
+                    reason=response.error.message if response.error else "",
                     command_id=unread.command_id,
                 )
             )
@@ -109,7 +109,7 @@ class Bridge:
         """Answers ``{"query": "agents"|"agent"|"status", "agent_id"?, "tenant_id"?}``."""
         try:
             asked = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             asked = None
         if not isinstance(asked, dict):
             return _json({"error": {"code": "invalid", "message": 'send {"query": "agents"|"agent"|"status"}'}})

@@ -206,6 +206,7 @@ def respond(command: Command | Unreadable, outcome: Outcome, now: datetime) -> C
         result=outcome.result if isinstance(outcome, Done) else None,
         error=None
         if isinstance(outcome, Done)
-        else CommandError(code=outcome.code, message=outcome.message[:8192], details=outcome.details),
+        # It may quote what was asked; an answer that cannot be made would bring the command back for ever.
+        else CommandError(code=outcome.code, message=outcome.message[:8192].replace("\x00", "\ufffd"), details=outcome.details),
         timestamp=now,
     )

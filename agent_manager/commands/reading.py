@@ -69,7 +69,8 @@ def read(body: bytes, subject: str, fallback_id: str) -> Command | Unreadable:
     given = loose.get("command_id")
     command_id = given if isinstance(given, str) and is_token(given) else fallback_id
     name = loose.get("command")
-    shown = name[:64] if isinstance(name, str) and name else "unknown"
+    # It is told in the audit record, which takes no NUL and no half characters.
+    shown = name[:64] if isinstance(name, str) and name and name.isprintable() else "unknown"
     if len(body) > MOST_BYTES:
         return Unreadable("invalid", f"{len(body)} bytes; at most {MOST_BYTES}", command_id, shown, asked.agent)
     if isinstance(name, str) and name not in get_args(CommandName):

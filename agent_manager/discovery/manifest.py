@@ -143,11 +143,18 @@ def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
         raise one("$", f"is not UTF-8 text: {error.reason}", "Save the file as UTF-8") from error
     except OSError as error:
         raise one("$", f"cannot be read: {error.strerror}", "Make it readable for the manager") from error
+    except (ValueError, RecursionError) as error:
+        # PyYAML's own slips: a date such as 2026-13-01, a number of thousands of digits, endless nesting.
+        raise one("$", f"holds a value that cannot be read: {error}", "Put it in quotes, or correct it") from error
     if not isinstance(content, dict):
         raise one("$", "must be keys and values", "Begin with agent_id and command", content)
     try:
         # By way of JSON, so that lists may stand for tuples while types stay strict.
-        manifest = Manifest.model_validate_json(json.dumps(content, default=str))
+        text = json.dumps(content, default=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise one("$", f"cannot be written as JSON: {error}", "Use texts as keys, and no alias that holds itself") from error
+    try:
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         problems = tuple(
             ManifestProblem(
@@ -162,8 +169,12 @@ def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
         raise ManifestError(problems) from error
     if manifest.agent_id == RESERVED_AGENT_ID:
         raise one("$.agent_id", "is reserved for the manager's own subjects", "Choose another id", manifest.agent_id)
-    directory = (path.parent / (manifest.working_directory or ".")).resolve()
-    if not directory.is_dir():
+    try:
+        directory = (path.parent / (manifest.working_directory or ".")).resolve()
+        there = directory.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        there = False
+    if not there:
         raise one("$.working_directory", "is not a directory", "Create it, or leave the key out", manifest.working_directory)
     return _record(manifest, directory, default_tenant=default_tenant, now=now)
 

@@ -11,8 +11,10 @@ _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 OWN: Final = frozenset({
     "AGENTOPS_AGENTS", "AGENTOPS_STOP_AGENTS", "AGENTOPS_HEALTH_PORT", "AGENTOPS_HEALTH_HOST",
     "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN", "NATS_CREDENTIALS", "NATS_URL",
+    "AGENTOPS_DASHBOARD_PASSWORD", "AGENTOPS_DASHBOARD_NATS_PASSWORD", "AGENTOPS_OPERATOR_PASSWORD",
+    "AGENTOPS_SYSTEM_PASSWORD", "AGENTOPS_WEBHOOK_URLS",
 })  # fmt: skip
-"""The manager's alone: an agent is given its own, or none."""
+"""The manager's alone, and logins of other parts it may have been started with: an agent is given its own, or none."""
 _OF_SIDECARS: Final = "AGENTOPS_SIDECAR_"
 """What is meant for sidecars is on their command line; a stray one of the manager's would override it."""
 

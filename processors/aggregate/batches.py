@@ -20,6 +20,7 @@ _OF: Final[Mapping[str, Table]] = {
     subjects.beginning(subjects.ALL_DEAD): columns.DEAD,
     subjects.beginning(subjects.COVERED_VALIDATE): columns.COVERAGE,
 }
+_ACCOUNT: Final = subjects.beginning(subjects.COVERED_VALIDATE)
 _EVENTS: Final = subjects.beginning(subjects.ALL_EVENTS)
 
 _ATTRIBUTE_SCHEMA: Final = pa.schema(
@@ -51,6 +52,11 @@ class AppliedMessage:
     lines: int
     unreadable: int
     stored_ns: int
+
+    @property
+    def is_account(self) -> bool:
+        """Whether it is a coverage record: it accounts for events and is none."""
+        return subjects.beginning(self.subject) == _ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ _READ_AS: Final[Mapping[Type, Any]] = {
 
 
 _FEW: Final = 64
+_SEVERAL: Final = 2000
+"""Up to so many lines copying them once more costs less than planning the statement again."""
 """Up to so many lines are handed over in the statement's own text."""
 
 
@@ -138,19 +140,25 @@ class Reader:
         text = pa.array(every, pa.binary()).cast(pa.string())
         self._engine.register("given", pa.table({"line": text, "stream_sequence": pa.array(sequences, pa.int64())}))
         try:
-            return self._engine.execute(_statement(table, "given")).to_arrow_table()
+            if len(every) > _SEVERAL:
+                return self._engine.execute(_statement(table, "given")).to_arrow_table()
+            return self._planned_once(table, "INSERT INTO few SELECT line, stream_sequence FROM given")
         finally:
             self._engine.unregister("given")
 
     def _few(self, table: Table, every: list[bytes], sequences: list[int]) -> pa.Table:
-        """The same, with a statement planned once: planning is what costs where there is little to read."""
+        """The same without a table of Arrow's in between."""
+        rows = ",".join(f"({_literal(line)},{sequence})" for line, sequence in zip(every, sequences, strict=True))
+        return self._planned_once(table, f"INSERT INTO few VALUES {rows}")  # noqa: S608
+
+    def _planned_once(self, table: Table, filling: str) -> pa.Table:
+        """Reads what ``filling`` puts into ``few``, with a statement planned once: planning is what costs where there is little to read."""
         if table.name not in self._prepared:
             self._engine.execute(f'PREPARE "{table.name}" AS {_statement(table, "few")}')
             self._prepared.add(table.name)
-        rows = ",".join(f"({_literal(line)},{sequence})" for line, sequence in zip(every, sequences, strict=True))
         self._engine.execute("BEGIN")
         try:
-            self._engine.execute(f"INSERT INTO few VALUES {rows}")  # noqa: S608
+            self._engine.execute(filling)
             return self._engine.execute(f'EXECUTE "{table.name}"').to_arrow_table()
         finally:
             # Never committed: deleted rows of a table in memory would stay in memory.

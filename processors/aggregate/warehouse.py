@@ -170,8 +170,8 @@ class Warehouse:
         for stream in dict.fromkeys(message.stream for message in batch.applied):
             own = [message for message in batch.applied if message.stream == stream]
             last = max(message.sequence for message in own)
-            events = sum(message.events for message in own)
-            rows = sum(message.lines - message.unreadable for message in own)
+            events = sum(message.events for message in own if not message.is_account)
+            rows = sum(message.lines - message.unreadable for message in own if not message.is_account)
             known = self._connection.execute(
                 "UPDATE offsets SET applied_sequence = ?, applied_at = ?, messages = messages + ?, events = events + ?, "
                 "rows = rows + ? WHERE stream = ?",

@@ -23,7 +23,9 @@ from processors.alerts.series import (
 from schemas.alerts import Acknowledgement, AlertChange
 
 MOST_SERIES: Final = 100_000
-"""Beyond this, measurements of further agents and tenants are left aside and counted."""
+"""Past this, series that hold nothing are forgotten; where all hold something, further ones are left aside and counted."""
+
+_LOOKED_FOR_ROOM_EVERY: Final = 10_000
 
 MOST_ACKNOWLEDGEMENTS: Final = 10_000
 
@@ -37,6 +39,7 @@ class Board:
     unsaved: set[str] = field(default_factory=set)
     """Keys whose checkpoint is older than their state."""
     left_aside: int = 0
+    most: int = MOST_SERIES
     _by_metric: dict[Metric, list[Rule]] = field(init=False)
     _by_name: dict[str, Rule] = field(init=False)
     _due: dict[str, datetime] = field(default_factory=dict, init=False)
@@ -134,7 +137,7 @@ class Board:
             key = series_key(rule.name, reading.tenant_id, agent, reading.stream)
             series = self.series.get(key)
             if series is None:
-                if len(self.series) >= MOST_SERIES:
+                if len(self.series) >= self.most and not self._make_room():
                     self.left_aside += 1
                     continue
                 series = Series(rule=rule.name, tenant_id=reading.tenant_id, agent_id=agent, stream=reading.stream)
@@ -142,6 +145,22 @@ class Board:
                 continue
             touched[key] = None
             self._keep(rule, measure(rule, series, reading.measurement), changes)
+
+    def _make_room(self) -> bool:
+        """Forgets what a restart would forget too: agents come and go, and those that are gone must not blind us to new ones."""
+        if self.left_aside % _LOOKED_FOR_ROOM_EVERY:
+            # There was none a moment ago, and looking is not free.
+            return False
+        idle = [key for key, each in self.series.items() if not (each.worth_keeping or key in self._due or key in self.unsaved)]
+        for key in idle:
+            series = self.series.pop(key)
+            if series.agent_id is None:
+                continue
+            own = self._of_agent[series.tenant_id, series.agent_id]
+            own.discard(key)
+            if not own:
+                del self._of_agent[series.tenant_id, series.agent_id]
+        return bool(idle)
 
     def _stop(self, stopped: Stopped, sequence: int | None, touched: dict[str, None], changes: list[AlertChange]) -> None:
         for key in sorted(self._of_agent.get((stopped.tenant_id, stopped.agent_id), ())):

@@ -155,12 +155,9 @@ def of_ledger(message: Received, wanted: frozenset[tuple[Metric, Scope]]) -> Ite
     spent: dict[tuple[str, str | None], float] = defaultdict(float)
     unpriced: dict[tuple[str, str | None], float] = defaultdict(float)
     model: dict[tuple[str, str | None], str] = {}
-    oldest = message.stored_at
     for line in lines(message.data):
         entry = orjson.loads(line)
         whose: tuple[str, str] = (entry["tenant_id"], entry["agent_id"])
-        occurred = min(datetime.fromisoformat(entry["occurred_at"]), message.stored_at)
-        oldest = min(oldest, occurred)
         cost = float(entry["cost_usd"])
         for key in (whose, (whose[0], None)):
             spent[key] += cost

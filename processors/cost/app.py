@@ -197,24 +197,19 @@ class Cost:
 
     async def _resume(self) -> None:
         """Goes back to what is stored: the newest record says where."""
-        client, attempt = self._client, 0
-        assert client is not None
+        attempt = 0
         while not self._stopping.is_set():
             try:
                 async with asyncio.timeout(30):
                     position = await self._writer.resume()
-                    last = (await client.jsm().stream_info(topology.EVENTS)).state.last_seq
+                    replaced = await self._writer.replaced(topology.EVENTS)
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 self._waiting["record"] = f"{type(error).__name__}: {error}"
                 attempt += 1
                 await self._rest(min(5.0, 0.2 * 2.0 ** min(attempt, 6)))
                 continue
-            if last < position.covered:
-                msg = (
-                    f"EVENTS ends at {last} but is covered up to {position.covered}: it was made anew, and its first events would go"
-                    f" unbilled. Delete it and create it with first sequence {position.covered + 1}, or restore it"
-                )
-                raise HaltedError(msg)
+            if replaced is not None:
+                raise HaltedError(f"{replaced}. Its first events would go unbilled")
             await self._reader.reset("resume", position.covered)
             self._waiting = {}
             log.info("cost.resumed", after=position.covered, record=position.record_sequence)

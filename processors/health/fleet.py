@@ -93,6 +93,9 @@ class Fleet:
     def _keep(self, key: str, verdict: Verdict, changes: list[Changed]) -> None:
         if not isinstance(verdict, Noted | Changed):
             log.debug("event.outdated", agent=key, reason=verdict.reason)
+            if verdict.alive is not None:
+                self.agents[key] = verdict.alive
+                self.unsaved.add(key)
             return
         self.agents[key] = verdict.agent
         self.unsaved.add(key)

@@ -30,9 +30,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """The event is older than what is known: nothing changes."""
+    """The event is older than what is known: nothing of what it tells changes anything."""
 
     reason: str
+    alive: AgentHealth | None = None
+    """The agent with this sign of life, where it is one: a clock that was set back is not silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,11 @@ def judge(agent: AgentHealth, event: AcceptedEvent, limits: Limits) -> Verdict:
     """What ``event`` makes of ``agent``. Events older than the newest that counted are outdated."""
     at = event_time(event)
     if agent.newest is not None and at < agent.newest:
-        return Outdated(f"{event.event_type} of {at.isoformat()} is older than what is known of {agent.newest.isoformat()}")
+        alive = None
+        if event.event_type == "agent.heartbeat":
+            alive = agent.model_copy(update={"arrived_at": max(agent.arrived_at, event.ingest.received_at)})
+        reason = f"{event.event_type} of {at.isoformat()} is older than what is known of {agent.newest.isoformat()}"
+        return Outdated(reason, alive)
     cause = str(event.event_id)
     match event.event_type:
         case "agent.heartbeat":

@@ -17,7 +17,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from pydantic import ValidationError
 
 from processors.notify.channels import Channel, LogChannel, WebhookChannel
-from processors.notify.delivery import GiveUp, Patience, TryAgain, decide, pause_after
+from processors.notify.delivery import Failed, GiveUp, Outcome, Patience, TryAgain, decide
 from processors.notify.settings import NotifySettings
 from processors.runner import ProcessorContext
 from schemas.alerts import AlertChange
@@ -75,13 +75,14 @@ class Telling:
         if change.change_id in self._delivered:
             # Its acknowledgement was lost with the server.
             return
+        outcome: Outcome
         try:
             outcome = await self.channel.deliver(change)
-            decision = decide(outcome, attempt, datetime.now(UTC) - metadata.timestamp, self._patience, random.random())
-        except Exception:
+        except Exception as error:
             LOOP_ERRORS.labels(_NAME).inc()
             log.exception("notification.crashed", channel=self.channel.shown, change_id=change.change_id)
-            decision = TryAgain(pause_after(attempt, self._patience, random.random()), "an error of ours")
+            outcome = Failed(f"an error of ours ({type(error).__name__})")
+        decision = decide(outcome, attempt, datetime.now(UTC) - metadata.timestamp, self._patience, random.random())
         known = {"channel": self.channel.shown, "alert_id": change.alert_id, "change_id": change.change_id, "attempt": attempt}
         match decision:
             case TryAgain(after, reason):

@@ -1,5 +1,6 @@
 """The ways to people. A channel makes one attempt and says what came of it; it never retries by itself."""
 
+import asyncio
 import hashlib
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -71,8 +72,10 @@ class WebhookChannel:
             self._http = httpx.AsyncClient(timeout=self._timeout_s, follow_redirects=False)
         body: dict[str, Any] = {"text": text_of(change)} | change.model_dump(mode="json", exclude_none=True)
         try:
-            answer = await self._http.post(self._url, json=body, headers={"Idempotency-Key": change.change_id})
-        except httpx.HTTPError as error:
+            # httpx limits each wait, not their sum: an answer that trickles in must not outlast the consumer's patience.
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._http.post(self._url, json=body, headers={"Idempotency-Key": change.change_id})
+        except (httpx.HTTPError, TimeoutError) as error:
             # The message of the error may hold the address, which is a secret.
             return Away(type(error).__name__)
         return of_status(answer.status_code, answer.headers.get("Retry-After"), datetime.now(UTC))

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Final
 from uuid import uuid4
 
@@ -97,7 +98,7 @@ class Validate:
         self._index = DuplicateIndex(context.data_directory / "index" / f"{NAME}-{_PARTITION}.sqlite")
         self._waiting: dict[str, str] = {}
         self._client: Client | None = None
-        self._doubted: tuple[int, int] | None = None
+        self._doubted: set[tuple[int, int]] = set()
         self._resets = 0
         self._rejected: Counter[str] = Counter()
         self._told_at = 0.0
@@ -172,7 +173,9 @@ class Validate:
             try:
                 async with asyncio.timeout(30):
                     position = await self._writer.resume()
-                    await self._same_telemetry(position.covered)
+                    replaced = await self._writer.replaced(topology.TELEMETRY)
+                if replaced is not None:
+                    raise HaltedError(f"{replaced}. What arrives would be acknowledged unread")
                 await self._open_index()
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 self._waiting["nats"] = f"{type(error).__name__}: {error}"
@@ -181,21 +184,10 @@ class Validate:
                 await self._rest(min(5.0, 0.2 * 2.0 ** min(attempt, 6)))
                 continue
             await self._reader.reset("resume", position.covered)
-            self._doubted = None
+            self._doubted.clear()
             self._waiting = {}
             log.info("validate.resumed", after=position.covered, record=position.record_sequence)
             return
-
-    async def _same_telemetry(self, covered: int) -> None:
-        client = self._client
-        assert client is not None
-        last = (await client.jsm().stream_info(topology.TELEMETRY)).state.last_seq
-        if last < covered:
-            msg = (
-                f"TELEMETRY ends at {last} but is covered up to {covered}: it was made anew, and what arrives would be taken for"
-                f" covered. Delete it and create it with first sequence {covered + 1}, or restore it"
-            )
-            raise HaltedError(msg)
 
     async def _open_index(self) -> None:
         client = self._client
@@ -249,15 +241,17 @@ class Validate:
             await self._cover(run)
 
     async def _whole(self, messages: Sequence[Received]) -> bool:
-        """Whether the messages follow what is covered without a hole, or the hole was found twice and is therefore real."""
-        expected = self._writer.position.covered + 1
-        for message in messages:
-            if message.sequence > expected and self._doubted != (expected, message.sequence):
-                self._doubted = (expected, message.sequence)
-                await self._reader.reset(f"hole before {message.sequence}", self._writer.position.covered)
-                return False
-            expected = message.sequence + 1
-        return True
+        """Whether the messages follow what is covered without a hole, or every hole was found twice and is therefore real."""
+        before = [self._writer.position.covered, *(message.sequence for message in messages)]
+        holes = {(last + 1, found) for last, found in pairwise(before) if found > last + 1}
+        doubted = holes - self._doubted
+        if not doubted:
+            self._doubted.clear()
+            return True
+        self._doubted |= doubted
+        first = min(found for _, found in doubted)
+        await self._reader.reset(f"hole before {first}", self._writer.position.covered)
+        return False
 
     async def _cover(self, messages: Sequence[Received]) -> None:
         """Judges ``messages`` and stores everything that follows from them; returns when they are acknowledged."""

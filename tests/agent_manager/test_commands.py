@@ -3,6 +3,8 @@ import json
 from typing import Any
 
 from agent_manager.commands import reading
+from agent_manager.commands.desk import respond
+from agent_manager.lifecycle.jobs import Refused
 from schemas.commands import CommandResponse
 from schemas.events import Event
 from streams import subjects, topology
@@ -236,3 +238,18 @@ async def test_a_registered_agent_is_announced_once(world: World) -> None:
     await world.stop()
     await world.start()
     assert await times(2)
+
+
+def test_a_command_name_that_no_record_can_hold_is_refused_by_another_name() -> None:
+    """Else its audit record could never be written, and the command would come again for ever."""
+    for name in ('"\\u0000start"', '"\\ud800"'):
+        body = f'{{"command": {name}, "agent_id": "one"}}'.encode()
+        read = reading.read(body, "command.demo.tester.one", "fallback")
+        assert isinstance(read, reading.Unreadable)
+        assert (read.code, read.command) == ("unknown_command", "unknown")
+        assert read.message.isprintable()
+    read = reading.read(b'{"command": "stop", "command_id": "c", "od\\u0000d": 1}', "command.demo.tester.one", "fallback")
+    assert isinstance(read, reading.Unreadable)
+    response = respond(read, Refused(read.code, read.message), now())
+    assert response.error is not None
+    assert "\x00" not in response.error.message

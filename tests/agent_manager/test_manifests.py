@@ -127,8 +127,38 @@ def test_secrets_are_resolved_only_when_asked_and_what_is_missing_is_named() -> 
         resolved({"X": "${GONE}"}, variables)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "since: 2026-13-01",
+        "metadata: {2026-01-01: released}",
+        "metadata: &a {itself: *a}",
+        "metadata: " + "[" * 3000 + "]" * 3000,
+        "version: " + "9" * 5000,
+        'working_directory: "a\\0b"',
+    ],
+    ids=["impossible-date", "date-as-key", "endless", "deep", "huge-number", "nul"],
+)
+def test_what_yaml_or_json_choke_on_is_told_and_leaves_the_others_alone(tmp_path: Path, text: str) -> None:
+    write_manifest(tmp_path, "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "agent.yaml").write_text(f"agent_id: bad\ncommand: [x]\n{text}\n")
+    found = Folders([tmp_path], "demo").look(NOW)
+    assert [record.agent_id for record in found.records] == ["good"]
+    assert len(found.problems) == 1
+
+
 def test_an_agent_does_not_inherit_what_is_the_managers_alone() -> None:
-    kept = inherited({"PATH": "/bin", "NATS_PASSWORD": "p", "AGENTOPS_STOP_AGENTS": "1", "AGENTOPS_SIDECAR_URL": "u"})
+    kept = inherited(
+        {
+            "PATH": "/bin",
+            "AGENTOPS_DASHBOARD_PASSWORD": "d",
+            "AGENTOPS_WEBHOOK_URLS": "w",
+            "NATS_PASSWORD": "p",
+            "AGENTOPS_STOP_AGENTS": "1",
+            "AGENTOPS_SIDECAR_URL": "u",
+        }
+    )
     assert kept == {"PATH": "/bin"}
 
 

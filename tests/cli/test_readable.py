@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_manager.cli import readable
+from agent_manager.cli import output, readable
 from agent_manager.cli.when import NotATimeError, moment, seconds
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -104,3 +104,16 @@ def test_moments_may_be_relative_or_exact() -> None:
     assert moment("24h", NOW) == NOW - timedelta(days=1)
     assert moment("now", NOW) == NOW
     assert moment("2026-11-20T08:00:00Z", NOW) == datetime(2026, 11, 20, 8, tzinfo=UTC)
+
+
+def test_what_strangers_wrote_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Reasons, names and dead letters come from whoever may publish; an escape could rewrite what was printed before."""
+    evil = "up\x1b[1A\x1b[2K\rfine\x9b31m\x07"
+    output.write_line(evil)
+    output.note(evil)
+    output.write_table([output.Column("reason")], [[evil]], empty="none")
+    output.write_facts([("reason", evil)])
+    told = capsys.readouterr()
+    for text in (told.out, told.err):
+        assert "fine" in text
+        assert not set(text) & {"\x1b", "\x9b", "\x07", "\r"}

@@ -88,6 +88,15 @@ def test_any_events_make_a_tree_with_each_parent_before_its_children(made: list[
         depth = row["depth"]
 
 
+def test_a_span_that_would_begin_before_time_does_begins_with_it() -> None:
+    told = {
+        "tenant_id": "acme", "event_id": "e", "event_type": "tool_call.completed", "occurred_at": datetime(1, 1, 1, 0, 1),  # noqa: DTZ001
+        "kind": "tool_call", "thing": "t", "step_id": None, "latency_ms": 1e12,
+    }  # fmt: skip
+    (row,) = tree([dict.fromkeys(COLUMNS) | told])
+    assert row["started_at"] == datetime(1, 1, 1)  # noqa: DTZ001
+
+
 def _leaves(schema: dict[str, Any], definitions: dict[str, Any], path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
     for option in schema.get("anyOf", ()):
         if option.get("type") != "null":

@@ -77,6 +77,17 @@ def test_a_late_bad_heartbeat_does_not_kill() -> None:
     assert isinstance(judge(agent, beat(at(30), "UNHEALTHY", received=at(61)), LIMITS), Outdated)
 
 
+def test_an_agent_whose_clock_was_set_back_is_not_absent() -> None:
+    """Its heartbeats change nothing until its clock has caught up, but it is heard."""
+    agent, _ = told([beat(at(600))])
+    verdict = judge(agent, beat(at(5), received=at(605)), LIMITS)
+    assert isinstance(verdict, Outdated)
+    assert verdict.alive is not None
+    assert absence(agent, at(620), at(0), LIMITS) is not None
+    assert absence(verdict.alive, at(620), at(0), LIMITS) is None
+    assert verdict.alive.last_heartbeat == at(600)
+
+
 def test_a_heartbeat_from_the_future_does_not_make_later_ones_old() -> None:
     agent, _ = told([beat(at(86_400 * 365), received=at(0)), beat(at(5), "UNHEALTHY")])
     assert agent.health == "UNHEALTHY"

@@ -15,6 +15,8 @@ from aiohttp import web
 from nats.aio.client import Client
 
 from processors.notify.app import attach
+from processors.notify.channels import WebhookChannel
+from processors.notify.delivery import Away
 from processors.runner import ProcessorContext
 from schemas.alerts import AlertChange
 from service.instruments import REGISTRY
@@ -171,6 +173,32 @@ async def test_a_hanging_webhook_holds_up_nobody_and_hears_it_after_a_restart(
         async with notify(server):
             await until(lambda: webhook.accepted == [change.change_id, later.change_id], "both, in order", 8)
             await until(lambda: notified(logs)() == [later.change_id], "the log only has what is new")
+
+
+async def test_an_answer_that_trickles_in_counts_as_none() -> None:
+    """Each byte comes in time; all of them would take for ever."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        try:
+            while True:
+                writer.write(b".")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    endpoint = await asyncio.start_server(drip, "127.0.0.1", 0)
+    port = endpoint.sockets[0].getsockname()[1]
+    channel = WebhookChannel(f"http://127.0.0.1:{port}/", 0.4)
+    async with asyncio.timeout(3):
+        assert await channel.deliver(alert()) == Away("TimeoutError")
+    await channel.close()
+    endpoint.close()
+    await endpoint.wait_closed()
 
 
 async def test_it_goes_on_after_the_server_was_killed(server: EmbeddedServer, client: Client, webhook: Endpoint) -> None:

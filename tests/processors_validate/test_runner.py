@@ -68,6 +68,25 @@ async def test_a_processor_that_will_not_stop_is_cancelled() -> None:
     assert task.done()
 
 
+async def test_a_processor_that_loses_a_cancellation_is_cancelled_again() -> None:
+    class Deaf(Played):
+        async def run(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.log.append("lost")
+            await asyncio.Event().wait()
+
+    played = Deaf("cost", [])
+    supervised = Supervised(played)
+    task = asyncio.create_task(supervised.keep())
+    await until(lambda: supervised.waiting_for() == {}, "running")
+    async with asyncio.timeout(3):
+        await supervised.stop(task, 0.1)
+    assert task.done()
+    assert "lost" in played.log
+
+
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
 def test_pauses_grow_are_bounded_and_are_spread(failures: int, chance: float) -> None:
     assert 0.25 <= pause_s(failures, chance) <= 30

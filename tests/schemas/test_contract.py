@@ -118,6 +118,17 @@ def test_a_nul_hidden_in_attributes_is_refused() -> None:
     assert accepted(event(attributes={"deep": "a written \\u0000 is text"})).attributes == {"deep": "a written \\u0000 is text"}
 
 
+def test_a_v0_event_with_a_number_nobody_can_write_again_is_refused_and_named() -> None:
+    old = {
+        "event_version": "v0", "event_id": "0190a000-0000-7000-8000-000000000001", "event_type": "run.started",
+        "occurred_at": "2026-11-01T00:00:00Z", "tenant": {"tenant_id": "acme"}, "run": {"run_id": "r", "agent_id": "a"},
+        "attributes": {"n": 10**30},
+    }  # fmt: skip
+    found = read_event(json.dumps(old).encode())
+    assert isinstance(found, Rejected)
+    assert (found.reason, found.errors[0].loc) == ("contract_violation", "$.attributes.n")
+
+
 def test_tokens_include_cache_and_reasoning_or_the_event_is_refused() -> None:
     usage = {
         "input_tokens": 10,

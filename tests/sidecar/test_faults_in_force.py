@@ -1,5 +1,6 @@
 """Faults asked for over NATS, and ended by the sidecar alone."""
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -102,6 +103,26 @@ async def test_a_crash_happens_once_even_if_the_sidecar_restarts_for_it(
     await telemetry.find("fault.injected", fault__kind="error")
     told = [event for event in await telemetry.read() if event["event_type"] == "fault.injected"]
     assert [event["fault"]["kind"] for event in told] == ["crash", "error"]
+
+
+async def test_a_process_left_frozen_by_a_killed_sidecar_is_thawed_by_the_next(
+    sidecar: Sidecar, client: Client, telemetry: Telemetry
+) -> None:
+    """A process that is not the sidecar's own outlives it: its hang must not outlive the deadline for that."""
+    other = await asyncio.create_subprocess_exec("sleep", "600")
+    options = ("--url", "http://127.0.0.1:9", "--pid", str(other.pid), "--probe", "process")
+    try:
+        await sidecar.start(*options)
+        await ask(client, fault("hang"))
+        await until(lambda: psutil.Process(other.pid).status() == psutil.STATUS_STOPPED, "frozen")
+        await telemetry.find("fault.injected")
+        await sidecar.kill()
+        await ask(client)
+        await sidecar.start(*options)
+        await until(lambda: psutil.Process(other.pid).status() != psutil.STATUS_STOPPED, "thawed")
+    finally:
+        other.kill()
+        await other.wait()
 
 
 async def test_a_restarted_sidecar_takes_its_faults_up_again_but_no_expired_one(

@@ -77,6 +77,17 @@ async def test_asked_to_stop_it_stops_the_agent_and_says_so(sidecar: Sidecar, te
     assert not (sidecar.data / "agents/a1/sidecar.json").exists()
 
 
+async def test_asked_to_stop_after_a_crash_it_says_that_the_silence_is_meant(sidecar: Sidecar, telemetry: Telemetry) -> None:
+    await sidecar.start()
+    await until(sidecar.answers, "the agent answers")
+    sidecar.agent.kill()
+    await telemetry.find("agent.stopped", agent__status="error", agent__signal="SIGKILL")
+    assert await sidecar.stop() == 0
+    stopped = await telemetry.find("agent.stopped", agent__status="stopped")
+    assert stopped["agent"]["reason"] == "stopped by command"
+    assert telemetry.events[-1] == stopped
+
+
 async def test_an_agent_that_ignores_term_is_killed_with_all_it_started(sidecar: Sidecar, telemetry: Telemetry) -> None:
     code = (
         "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
@@ -182,6 +193,9 @@ async def test_the_documented_agent_topics_are_served(sidecar: Sidecar, client: 
     assert (answer["status"], answer["command_id"], answer["result"]["health"]) == ("success", "c1", "HEALTHY")
     refused = json.loads((await client.request(subjects.agent_command("a1"), b'{"command": "dance"}', timeout=2)).data)
     assert (refused["status"], refused["error"]["code"]) == ("error", "unknown_command")
+    for odd in (b'{"command": "' + b"x" * 20_000 + b'"}', b'{"command": "\\ud800", "command_id": "\\ud800"}', b"[" * 5000, b"[]"):
+        refused = json.loads((await client.request(subjects.agent_command("a1"), odd, timeout=2)).data)
+        assert refused["status"] == "error"
 
 
 async def test_the_health_door_tells_what_it_waits_for(sidecar: Sidecar) -> None:

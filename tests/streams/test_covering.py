@@ -7,6 +7,7 @@ import pytest
 from nats.aio.client import Client
 
 from schemas.coverage import Coverage
+from streams import topology
 from streams.apply import apply, check
 from streams.covering import CoveredWriter, FencedError, Outgoing
 from streams.embedded import EmbeddedServer
@@ -37,6 +38,30 @@ async def test_a_batch_stores_outputs_and_record_together(client: Client) -> Non
     assert await again.resume() == position
 
 
+async def test_an_input_made_anew_is_known_even_when_it_has_outgrown_what_was_covered(client: Client) -> None:
+    """Its sequences begin again: what arrives would look covered."""
+    js = client.jetstream()
+    writer = CoveredWriter(client, "EVENTS", "validate")
+    await writer.resume()
+    assert await writer.replaced("TELEMETRY") is None
+    for _ in range(3):
+        await js.publish("telemetry.acme.a.run", b"{}")
+    await writer.commit([], record(1, 2))
+    assert await writer.replaced("TELEMETRY") is None
+    await client.jsm().delete_stream("TELEMETRY")
+    await apply(client)
+    assert "made anew" in (await writer.replaced("TELEMETRY") or "")
+    for _ in range(4):
+        await js.publish("telemetry.acme.a.run", b"{}")
+    assert "made anew" in (await writer.replaced("TELEMETRY") or "")
+    stream = next(one for one in topology.streams() if one.name == "TELEMETRY")
+    await client.jsm().delete_stream("TELEMETRY")
+    stream.first_seq = 3
+    await client.jsm().add_stream(stream)
+    await js.publish("telemetry.acme.a.run", b"{}")
+    assert await writer.replaced("TELEMETRY") is None
+
+
 async def test_a_second_writer_is_refused_whole(client: Client) -> None:
     """The zombie's outputs are not stored either."""
     first, zombie = CoveredWriter(client, "EVENTS", "validate"), CoveredWriter(client, "EVENTS", "validate")
@@ -64,6 +89,19 @@ async def test_a_reader_goes_on_in_order_after_the_server_was_killed(server: Emb
         assert messages, seen
         seen += [int(m.data) for m in messages]
     assert seen == list(range(60))
+
+
+async def test_a_message_larger_than_the_buffer_is_read_all_the_same(client: Client) -> None:
+    await client.jetstream().publish("alerts.acme.info.big", b"x" * 1_500_000)
+    await client.jetstream().publish("alerts.acme.info.small", b"y")
+    reader = OrderedReader(client, Source("ALERTS", buffer_bytes=1024 * 1024))
+    seen: list[int] = []
+    while len(seen) < 2:
+        messages = await reader.fetch(10, 5)
+        assert messages, seen
+        seen += [len(message.data) for message in messages]
+    assert seen == [1_500_000, 1]
+    await reader.close()
 
 
 async def test_a_work_queue_is_read_in_order_again_by_the_next_instance(client: Client) -> None:

@@ -80,6 +80,7 @@ async def test_credentials_and_port_stay_the_same_over_restarts_and_are_private(
     await again.stop()
     assert again.credentials == first
     assert (tmp_path / "nats" / "credentials.json").stat().st_mode & 0o077 == 0
+    assert not list((tmp_path / "nats").glob("*.new"))
 
 
 async def test_a_taken_port_is_named(server: EmbeddedServer, tmp_path: Path) -> None:
@@ -141,6 +142,27 @@ async def test_a_watch_sees_what_is_there_and_what_comes_even_after_the_server_w
     await until(lambda: client.is_connected, "reconnected")
     await bucket.put("demo.b", Colour(name="green"))
     await until(lambda: ("demo.b", "green") in seen, "the change after the restart", 20)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+
+
+async def test_a_value_that_cannot_be_read_is_no_deletion(client: Client) -> None:
+    """Whoever watches goes on with what was known: an agent whose record a newer version wrote is not removed."""
+    bucket = await TypedBucket.open(client, "registry", Colour)
+    await bucket.put("demo.a", Colour(name="red"))
+    seen: list[tuple[str, str | None]] = []
+
+    async def look() -> None:
+        async for entry in bucket.watch():
+            seen.append((entry.key, entry.value.name if entry.value else None))
+
+    looking = asyncio.create_task(look())
+    await until(lambda: seen == [("demo.a", "red")], "the present value")
+    await client.jetstream().publish("$KV.registry.demo.a", b"{")
+    await bucket.put("demo.b", Colour(name="green"))
+    await bucket.delete("demo.b")
+    await until(lambda: ("demo.b", None) in seen, "the deletion")
+    assert seen == [("demo.a", "red"), ("demo.b", "green"), ("demo.b", None)]
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
 

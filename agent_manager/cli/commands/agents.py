@@ -128,12 +128,11 @@ def logs(
     from agent_manager.cli.connection import data_directory
     from agent_manager.cli.fleet.logs import follow as following
     from agent_manager.cli.fleet.logs import last_lines, path_of
-    from agent_manager.cli.output import write_line
 
     path = path_of(data_directory(data), agent, sidecar=sidecar)
     last, position = last_lines(path, lines)
     for line in last:
-        write_line(line)
+        print(line, flush=True)
     if follow:
         for added in following(path, position):
             print(added, end="", flush=True)

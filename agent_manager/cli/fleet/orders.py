@@ -50,7 +50,7 @@ def person() -> str:
 async def give(client: Client, place: Place, order: Order, timeout_s: float) -> CommandResponse:
     """Carries ``order`` to the manager and waits for its answer; an absent answer becomes an error ``timeout``.
 
-    The command expires with our patience: nothing happens later that nobody waits for any more.
+    The command expires with our patience: nothing begins later that nobody waits for any more.
     """
     now = datetime.now(UTC)
     command = Command(
@@ -78,7 +78,9 @@ async def give(client: Client, place: Place, order: Order, timeout_s: float) -> 
         message = await answers.next_msg(timeout=timeout_s)
         return CommandResponse.model_validate_json(message.data)
     except TimeoutError:
-        return _failed(command, "timeout", f"no answer within {timeout_s:g} s; the command has expired")
+        return _failed(
+            command, "timeout", f"no answer within {timeout_s:g} s: not begun by now, it has expired; begun, it goes on"
+        )
     except ValidationError as error:
         return _failed(command, "failed", f"the manager's answer cannot be read: {error.error_count()} problems")
     finally:

@@ -106,6 +106,9 @@ class Supervised:
             except OSError as error:
                 how = f"could not be started ({error})"
             else:
+                if self._stopping.is_set():
+                    # ``stop`` came while it was being started, and found nothing to stop.
+                    kill_group(process.pid)
                 self.changed()
                 code = await process.wait()
                 kill_group(process.pid)

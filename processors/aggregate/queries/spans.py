@@ -63,7 +63,9 @@ def _span(events: Sequence[Row]) -> Row:
     if begins:
         started = begins[0]["occurred_at"]
     else:
-        started = last["occurred_at"] - timedelta(milliseconds=min(latency or 0.0, 10.0**12))
+        # No further back than time goes: an event from the year 1 must not make its run unreadable.
+        lasted = timedelta(milliseconds=min(latency or 0.0, 10.0**12))
+        started = last["occurred_at"] - min(lasted, last["occurred_at"] - datetime.min.replace(tzinfo=last["occurred_at"].tzinfo))
     if latency is None and ended is not None and begins:
         latency = (ended - started).total_seconds() * 1000
     word = last["event_type"].rpartition(".")[2]

@@ -6,7 +6,7 @@ from typing import Final
 from processors.aggregate.asking import Conditions, Question, naive
 from processors.aggregate.columns import ALERTS, COVERAGE, DEAD, EVENTS, LEDGER
 from schemas.queries import AuditParams, StatusParams, ThroughputParams
-from streams import topology
+from streams import subjects, topology
 
 _WINDOW_S: Final = 60
 
@@ -22,7 +22,12 @@ _TABLES: Final = {
 def throughput(params: ThroughputParams, now: datetime) -> Question:
     """By the moment validate stored them; the row ``total`` first."""
     given = Conditions({"since": naive(now) - timedelta(seconds=_WINDOW_S)})
-    given.add("stream = 'EVENTS' AND stored_at >= $since AND subject LIKE 'events.%'")
+    events = subjects.beginning(subjects.ALL_EVENTS)
+    given.add(
+        "stream = $stream AND stored_at >= $since AND split_part(subject, '.', 1) = $events",
+        stream=topology.EVENTS,
+        events=events,
+    )
     if params.tenant is not None:
         given.add("split_part(subject, '.', 2) = $tenant", tenant=params.tenant)
     sql = f"""
