@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -92,7 +93,7 @@ def main() -> int:
     """Measures, shows, writes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--short", action="store_true", help="fewer events: under two minutes")
-    results = asyncio.run(run(short=parser.parse_args().short))
+    results = uvloop.run(run(short=parser.parse_args().short))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     show(results, Console())

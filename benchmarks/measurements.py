@@ -98,7 +98,7 @@ async def latency(system: System, messages: Sequence[Message], rate_per_s: float
             if applied is not None:
                 seen.append(applied.events - before.events)
                 seen_at.append(time.perf_counter())
-            await asyncio.sleep(0.004)
+            await asyncio.sleep(0.05)
 
     watching = asyncio.create_task(watch())
     began = time.perf_counter()

@@ -18,6 +18,7 @@ from streams.apply import apply
 from streams.connect import connect
 from streams.embedded import EmbeddedServer
 
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """How far the warehouse is."""

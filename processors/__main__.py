@@ -1,13 +1,14 @@
 """``python -m processors [NAME…]``: the named processors, all by default, in this process."""
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
 
 # Small batches: starting threads for them costs more than it gains. Read by polars when it is imported.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
+import uvloop
 
 from processors.runner import ALL, RunnerSettings, serve
 from service import logs
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = RunnerSettings(**{key: value for key, value in overrides.items() if value is not None})
     logs.configure("processors" if names == ALL else "processors-" + "-".join(names))
     try:
-        asyncio.run(serve(names, settings, NatsSettings()))
+        uvloop.run(serve(names, settings, NatsSettings()))
     except (CannotConnectError, OSError, ValueError) as error:
         # ValueError: settings or rules that cannot be used say themselves what is wrong.
         print(f"processors: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The aggregate at work: reads EVENTS, LEDGER and ALERTS, stores them in DuckDB, answers ``query.<name>``."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,7 @@ class Aggregate:
         self._warehouse: Warehouse | None = None
         self._service: QueryService | None = None
         self._worker: ThreadPoolExecutor | None = None
+        self._folder: ThreadPoolExecutor | None = None
         self._reader: Reader | None = None
         self._created: dict[str, datetime] = {}
         self._offsets: dict[str, Offset] = {}
@@ -100,7 +102,10 @@ class Aggregate:
     async def start(self) -> None:
         """Opens the warehouse, checks the streams against it, and answers queries. Raises HaltedError where a person must look."""
         self._stopping.clear()
+        # A transaction is dozens of short calls; after each the thread waits for the interpreter, 5 ms at a time by default.
+        sys.setswitchinterval(0.0005)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="warehouse")
+        self._folder = ThreadPoolExecutor(1, thread_name_prefix="folder")
         resources = Resources(self._settings.threads, self._settings.memory, self._settings.wal)
         try:
             self._warehouse = await self._in_thread(lambda: Warehouse.open(self._path, datetime.now(UTC), resources))
@@ -165,6 +170,9 @@ class Aggregate:
         if client is not None and not client.is_closed:
             await client.close()
         worker, self._worker = self._worker, None
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            await asyncio.to_thread(folder.shutdown)
         if worker is None:
             return
         warehouse, self._warehouse = self._warehouse, None
@@ -207,7 +215,6 @@ class Aggregate:
             began, events = time.monotonic(), self._gatherer.events
             await self._store(self._gatherer.take())
             took = time.monotonic() - began
-            await self._fold(began)
 
     async def _store(self, messages: dict[str, list[Received]]) -> None:
         assert self._warehouse is not None
@@ -244,9 +251,10 @@ class Aggregate:
         settings = self._settings
         if self._facts >= settings.fold_facts or (self._facts and now_s - self._folded_s >= settings.fold_every_s):
             assert self._warehouse is not None
-            folded = await self._in_thread(self._warehouse.fold)
+            # Beside the transactions that store, in a thread and with a connection of its own: rows do not wait for it.
+            folded = await asyncio.get_running_loop().run_in_executor(self._folder, self._warehouse.fold)
             log.debug("rollups.folded", facts=folded)
-            self._facts, self._folded_s = 0, time.monotonic()
+            self._facts, self._folded_s = max(0, self._facts - folded), time.monotonic()
 
     async def _bury(self, unreadable: Sequence[tuple[str, Unreadable]]) -> None:
         """Parks lines that will never be rows before what came with them is stored; afterwards, a crash would lose them."""

@@ -20,15 +20,15 @@ class AggregateSettings(BaseSettings):
     """Events in one transaction, roughly: past it nothing more is read until it is stored."""
     batch_bytes: int = 32 * 1024 * 1024
     """Bytes in one transaction, roughly."""
-    busy_events: int = 2_000
+    busy_events: int = 4_000
     """From so many waiting events on there is no pause between transactions."""
     share: float = 0.1
     """Part of the time that may go into transactions while little comes in: a trickle is gathered for as long as that takes."""
     shortest_pause_s: float = 0.015
     """After a quiet spell a row waits so long for those that come with it: a run's events, a call's ledger entry."""
-    longest_pause_s: float = 0.4
+    longest_pause_s: float = 0.25
     """A row waits at most so long to be gathered with others."""
-    fold_facts: int = 250_000
+    fold_facts: int = 500_000
     """Facts after which they are folded into the sums."""
     fold_every_s: float = 60.0
     """Facts are folded at the latest after this."""

@@ -184,8 +184,13 @@ class Warehouse:
                 )
 
     def fold(self) -> int:
-        """Folds facts into sums; returns how many there were."""
-        return rollups.fold(self._connection)
+        """Folds facts into sums; returns how many there were. May run beside ``apply``: facts stored meanwhile stay facts."""
+        with self._lock:
+            connection = self._connection.cursor()
+        try:
+            return rollups.fold(connection)
+        finally:
+            connection.close()
 
     def checkpoint(self) -> None:
         """Folds the write-ahead log into the file."""

@@ -54,6 +54,8 @@ class CostSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="AGENTOPS_COST_", frozen=True, use_attribute_docstrings=True, extra="ignore")
 
+    pace_s: float = 0.02
+    """Batches follow each other at least so far apart, as validate's do."""
     fetch_messages: int = 400
     """Most messages priced for one batch; each belongs to one tenant, so outputs always fit."""
     batch_bytes: int = 2 * 1024**2
@@ -134,6 +136,7 @@ class Cost:
         self._client: Client | None = None
         self._waiting: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set()
+        self._paced = 0.0
         self._resets = 0
         self._prepare()
 
@@ -227,7 +230,10 @@ class Cost:
             raise
 
     async def _once(self) -> None:
+        if (left := self._paced - time.monotonic()) > 0:
+            await self._rest(left)
         messages = await self._fetch()
+        self._paced = time.monotonic() + (self._settings.pace_s if messages else 0.0)
         if self._reader.resets > self._resets:
             READER_RESETS.labels(NAME).inc(self._reader.resets - self._resets)
             self._resets = self._reader.resets

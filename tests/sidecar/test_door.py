@@ -150,7 +150,12 @@ def test_messages_are_named_by_what_they_carry() -> None:
     assert several.subject == "telemetry.acme.a.run"
     assert several == message("acme", "a", runs)
     assert several.message_id != message("acme", "a", runs[:2]).message_id
-    step = read(orjson.dumps(event(event_type="log.emitted", log={"level": "info", "message": "m"})), ndjson=False, tenant="acme", agent="a")
+    step = read(
+        orjson.dumps(event(event_type="log.emitted", log={"level": "info", "message": "m"})),
+        ndjson=False,
+        tenant="acme",
+        agent="a",
+    )
     assert message("acme", "a", [*runs, *step.records]).subject == "telemetry.acme.a.batch"
 
 
