@@ -212,7 +212,7 @@ async def serve(names: Sequence[str], settings: RunnerSettings, nats: NatsSettin
     # What is loaded by now stays for good, and a batch makes thousands of objects that are gone with it: look less often.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    gc.set_threshold(50_000, 20, 50)
     tasks = [(each, asyncio.create_task(each.keep(), name=each.processor.name)) for each in supervised]
     try:
         await stop.wait()

@@ -14,7 +14,7 @@ class AggregateSettings(BaseSettings):
     """Threads of DuckDB. Transactions of some thousand rows cost a sixth less with one than with two."""
     memory: str = "512MB"
     """Memory of DuckDB; what needs more spills beside the file."""
-    wal: str = "128MB"
+    wal: str = "256MB"
     """Size of the write-ahead log after which it is folded into the file."""
     batch_events: int = 10_000
     """Events in one transaction, roughly: past it nothing more is read until it is stored."""

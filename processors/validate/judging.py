@@ -113,9 +113,12 @@ def without_ingest(line: bytes) -> bytes:
 
 def normalised(event: Event) -> bytes:
     """The event as JSON in one form: fields in the contract's order, attributes sorted, nothing absent spelled out."""
+    if not event.attributes:
+        # The usual case; leaving a field out costs a third of writing all of them.
+        whole: bytes = _to_json(event, exclude_none=True)
+        return whole
     head: bytes = _to_json(event, exclude_none=True, exclude=_OPEN)
-    attributes = event.attributes
-    return head[:-1] + (b',"attributes":%b}' % orjson.dumps(attributes, option=_SORTED) if attributes else b',"attributes":{}}')
+    return head[:-1] + b',"attributes":%b}' % orjson.dumps(event.attributes, option=_SORTED)
 
 
 def _rejection(
