@@ -1,5 +1,6 @@
 # Two commands are all a new machine needs: `make run` and `make test`.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$each && break; done)
 BIN := .venv/bin
 DATA ?= data
 
@@ -9,6 +10,7 @@ help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install:
+	@test -n "$(PYTHON)" || { echo "AgentOps needs Python 3.11 or newer, and found none. If it has another name: make PYTHON=/path/to/python …" >&2; exit 1; }
 	@$(PYTHON) infra/install.py
 
 run: install ## start everything, with the embedded NATS and the demo agents
