@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from processors.aggregate.ceiling import Ceiling, Exceeded, Within
 from processors.aggregate.columns import EVENTS, LEDGER
-from processors.aggregate.gathering import pause_s
+from processors.aggregate.gathering import LARGEST_SHARE, pause_s
 from processors.aggregate.queries.spans import COLUMNS, tree
 from processors.aggregate.rollups import middle_of
 from processors.aggregate.standing import Follows, Wiped, judge
@@ -25,7 +25,7 @@ def test_a_trickle_takes_its_share_of_the_time_and_nothing_waits_too_long(took: 
     pause = pause_s(took, events, share, 0.015, 0.25)
     assert 0.015 <= pause <= 0.25
     if pause < 0.25:
-        assert took <= (took + pause) * max(share, min(0.5, events / 100)) * 1.000001
+        assert took <= (took + pause) * max(share, min(LARGEST_SHARE, events / 100)) * 1.000001
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 100)), max_size=50))
