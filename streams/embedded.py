@@ -32,6 +32,15 @@ ROLES: Final[dict[str, list[str]]] = {
 }
 """What each user may publish. Subscribing is open on loopback; payloads carry no secrets."""
 
+_NO_CHANGES: Final = [
+    *(f"$JS.API.STREAM.{verb}.>" for verb in ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE", "MSG.DELETE")),
+    *(f"$JS.API.CONSUMER.{verb}.{stream}{rest}" for stream in ("TELEMETRY", "COMMANDS")
+      for verb, rest in (("CREATE", ""), ("CREATE", ".>"), ("DURABLE.CREATE", ".>"), ("DELETE", ".>"), ("MSG.NEXT", ".>"))),
+    "$JS.ACK.TELEMETRY.>", "$JS.ACK.COMMANDS.>",
+]  # fmt: skip
+DENIED: Final[dict[str, list[str]]] = {"dashboard": _NO_CHANGES, "sidecar": [*_NO_CHANGES, "agent.manager.>"]}
+"""What of that they may not: change streams, take work from the queues, speak to the manager as a trusted caller."""
+
 
 class ServerError(RuntimeError):
     """The embedded server did not come up. The message says why and what to do."""
@@ -81,7 +90,11 @@ def _configuration(credentials: Credentials, directory: Path, *, sync_always: bo
         {
             "user": user,
             "password": password,
-            "permissions": {"publish": {"allow": ROLES[user]}, "subscribe": {"allow": [">"]}, "allow_responses": True},
+            "permissions": {
+                "publish": {"allow": ROLES[user], "deny": DENIED.get(user, [])},
+                "subscribe": {"allow": [">"]},
+                "allow_responses": True,
+            },
         }
         for user, password in credentials.passwords.items()
     ]

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from streams.connect import CannotConnectError, connect
-from streams.embedded import ROLES, binary, free_port
+from streams.embedded import DENIED, ROLES, binary, free_port
 from streams.settings import NatsSettings
 from tests.conftest import until
 
@@ -84,6 +84,8 @@ def test_the_server_configuration_gives_each_user_the_rights_of_its_role() -> No
         found = re.search(rf"user: {user},.*?allow: (\[[^\]]*\])", text, re.DOTALL)
         assert found is not None, user
         assert json.loads(found.group(1)) == allowed
+        denied = re.search(rf"user: {user},[^}}]*?deny: (\[[^\]]*\])", text, re.DOTALL)
+        assert (json.loads(denied.group(1)) if denied else []) == DENIED.get(user, [])
 
 
 @pytest.fixture

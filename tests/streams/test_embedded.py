@@ -29,6 +29,13 @@ from tests.conftest import until
         ("sidecar", "telemetry.demo.a.run", False),
         ("sidecar", "command.demo.sidecar.chat", True),
         ("sidecar", "alerts.demo.info.x", True),
+        ("sidecar", "agent.manager.command", True),
+        ("sidecar", "agent.chat.response", False),
+        ("sidecar", "$JS.API.STREAM.PURGE.LEDGER", True),
+        ("sidecar", "$JS.API.CONSUMER.DELETE.TELEMETRY.validate-0", True),
+        ("sidecar", "$JS.API.CONSUMER.CREATE.KV_faults", False),
+        ("dashboard", "$JS.API.STREAM.DELETE.EVENTS", True),
+        ("dashboard", "$JS.API.CONSUMER.MSG.NEXT.COMMANDS.manager", True),
         ("system", "ledger.demo", False),
     ],
 )
