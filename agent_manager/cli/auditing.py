@@ -31,7 +31,7 @@ def audit(data: Path | None, *, as_json: bool) -> None:
         output.write_json({"ok": report.ok, **_plain(report)})
     else:
         for finding in report.findings:
-            said = _plain(finding)
+            said = {name: value for name, value in _plain(finding).items() if value not in ({}, None)}
             output.write_line("  ".join(str(part) for part in said.values()) if isinstance(said, dict) else str(said))
         if report.ok:
             output.write_line("the accounts agree: nothing is missing, nothing was counted twice")

@@ -126,6 +126,7 @@ class Validate:
         self._prepare()
         self._waiting = {"index": "not opened yet"}
         client = self._client = await self._context.connect(NAME)
+        self._quota.fit(client.max_payload)
         self._writer = CoveredWriter(client, topology.EVENTS, NAME, _PARTITION)
         self._reader = OrderedReader(client, Source(topology.TELEMETRY, consumer=f"{NAME}-{_PARTITION}"))
 

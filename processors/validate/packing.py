@@ -18,9 +18,6 @@ from streams.micro_batches import MAX_BATCH_BYTES, MAX_BATCH_LINES, split
 
 log = structlog.get_logger(__name__)
 
-MAX_LETTER_BYTES: Final = 1_900_000
-"""A letter above this would not fit a message of 2 MB with its headers."""
-
 _FIRST_ERRORS: Final = 20
 
 
@@ -107,7 +104,7 @@ def _letter(
             tenant=tenant, kind=kind, position=rejection.position, events=events, event_id=rejection.event_id,
             event_type=rejection.event_type, keep=keep,
         )  # fmt: skip
-        if len(letter.data) <= MAX_LETTER_BYTES:
+        if len(letter.data) <= quota.largest_letter:
             return letter, keep
     except Exception as error:  # noqa: BLE001 - a letter that cannot be written as it is must not stop the stream
         log.warning("letter.reduced", sequence=message.sequence, error=repr(error)[:500])

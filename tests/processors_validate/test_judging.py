@@ -176,3 +176,14 @@ def test_pretty_printed_json_is_one_event_and_lines_of_objects_are_several() -> 
     pretty = orjson.dumps(event(), option=orjson.OPT_INDENT_2)
     assert raw_events(received(pretty, ndjson=False)) == [pretty]
     assert len(raw_events(received(b'{"a":1}\r\n\r\n{"b":2}\r\n', ndjson=False))) == 2
+
+
+def test_a_letter_fits_a_server_that_takes_less() -> None:
+    """One that the server refuses would be tried for ever; its hash is kept instead."""
+    raw = b"{" + b"x" * 900_000
+    message = Received("telemetry.acme.a.run", raw, 1, 1, 1_770_000_000_000_000_000, 0, "", {})
+    quota = DeadQuota(10**9)
+    quota.fit(1024 * 1024)
+    [batch] = pack(judge([take_apart(message, Limits())], {}), quota)
+    assert max(len(out.data) for out in batch.outputs) <= 1024 * 1024 - 64 * 1024
+    assert batch.omitted == 1

@@ -158,7 +158,13 @@ def children(options: Options, wiring: Wiring, environment: Mapping[str, str]) -
             )
         elif name == MODEL_SERVER:
             found.append(
-                Child(name, ("-m", "examples.model_server", "--port", str(port)), _without_nats(system), Listening(port), 3)
+                Child(
+                    name,
+                    ("-m", "examples.model_server", "--port", str(port), "--speed", "2"),
+                    _without_nats(system),
+                    Listening(port),
+                    3,
+                )
             )
         elif name == DRIVER:
             targets = str(options.data / "targets.json")
