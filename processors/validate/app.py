@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "validate"
 _PARTITION: Final = 0
-_DAY_S: Final = 86_400
+_DAY_NS: Final = 86_400 * 10**9
 _SWEPT_ROWS: Final = 500
 _TOLD_EVERY_S: Final = 10.0
 
@@ -106,6 +106,7 @@ class Validate:
         self._rejected: Counter[str] = Counter()
         self._told_at = 0.0
         self._paced = 0.0
+        self._newest_ns = 0
         self._prepare()
 
     def _prepare(self) -> None:
@@ -239,9 +240,11 @@ class Validate:
         if not messages:
             LAG_MESSAGES.labels(NAME).set(0)
             self._index.flush()
-            self._index.sweep(int(time.time()) // _DAY_S - topology.EVENTS_AGE.days - 1, _SWEPT_ROWS)
+            # By the stream's time: this machine's clock may jump, and what is swept is forgotten for good.
+            self._index.sweep(self._newest_ns // _DAY_NS - topology.EVENTS_AGE.days - 1, _SWEPT_ROWS)
             return
         LAG_MESSAGES.labels(NAME).set(self._reader.pending)
+        self._newest_ns = messages[-1].stored_ns
         if not await self._whole(messages):
             return
         self._paced = time.monotonic() + self._settings.pace_s
@@ -279,11 +282,11 @@ class Validate:
             if coverage.missing:
                 log.warning("telemetry.missing", first=first, last=last, missing=coverage.missing)
             position = await self._writer.commit(batch.outputs, coverage)
-            self._index.add(batch.rows, position.record_sequence, int(time.time()) // _DAY_S)
+            self._index.add(batch.rows, position.record_sequence, batch.messages[-1].stored_ns // _DAY_NS)
             await self._reader.acknowledge(batch.messages)
             self._count(batch, time.perf_counter() - began)
             began = time.perf_counter()
-        self._index.sweep(int(time.time()) // _DAY_S - topology.EVENTS_AGE.days - 1, _SWEPT_ROWS)
+        self._index.sweep(self._newest_ns // _DAY_NS - topology.EVENTS_AGE.days - 1, _SWEPT_ROWS)
 
     def _count(self, batch: Batch, seconds: float) -> None:
         EVENTS_RECEIVED.labels(NAME).inc(batch.received)
