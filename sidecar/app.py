@@ -12,6 +12,7 @@ import structlog
 
 from schemas.sections import Tenant
 from service.door import HealthDoor
+from service.ports import free_port
 from service.signals import stop_event
 from sidecar import reports
 from sidecar.agent import Agent
@@ -20,7 +21,7 @@ from sidecar.door import Door
 from sidecar.enforcement import Enforcer
 from sidecar.fault_memory import FaultMemory
 from sidecar.heartbeats import Heart
-from sidecar.listener import PATIENCE_S, CannotStartError, Listener, free_port, reachable
+from sidecar.listener import PATIENCE_S, CannotStartError, Listener, reachable
 from sidecar.probing import Prober
 from sidecar.process import AgentProcess
 from sidecar.proxy import Proxy

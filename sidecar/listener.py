@@ -1,7 +1,6 @@
 """One HTTP application on one port, patient with a predecessor that is just leaving it."""
 
 import asyncio
-import socket
 import time
 from typing import Any, Final
 
@@ -18,14 +17,6 @@ class CannotStartError(RuntimeError):
 def reachable(host: str) -> str:
     """An address at which who listens at ``host`` is reached from here."""
     return "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody listens on now."""
-    with socket.socket() as found:
-        found.bind((host, 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 class Listener:

@@ -15,7 +15,7 @@ from schemas.coverage import Coverage
 from schemas.queries import MAX_PAGE
 from streams import subjects, topology
 from streams.accounts import Applied, CoverageBook, Finding, Findings, Severity, Stored, compare, head_gone
-from streams.messages import EVENT_COUNT, Received
+from streams.messages import Received, promised
 from streams.reader import OrderedReader, Source
 
 _COVERED: Final = subjects.beginning(subjects.COVERED_VALIDATE)
@@ -85,12 +85,11 @@ async def _merged(first: AsyncIterator[Received], second: AsyncIterator[Received
 
 
 def _stored(message: Received) -> Stored:
-    told = message.headers.get(EVENT_COUNT, "1")
     covered = subjects.beginning(message.subject) == _COVERED
     return Stored(
         message.sequence,
         message.subject,
-        int(told) if told.isdigit() else 1,
+        promised(message),
         Coverage.model_validate_json(message.data) if covered else None,
     )
 

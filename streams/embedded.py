@@ -8,7 +8,6 @@ import asyncio
 import json
 import secrets
 import shutil
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 import httpx
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
+from service.ports import free_port, port_is_free
 from service.signals import die_with_parent
 from streams.settings import NatsSettings
 
@@ -54,25 +54,6 @@ class Credentials(BaseModel):
     port: int
     monitor_port: int
     passwords: dict[str, str]
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def port_is_free(port: int) -> bool:
-    """Whether ``port`` can be listened on at loopback."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def binary() -> str:

@@ -21,6 +21,9 @@ class UnreadablePositionError(ValueError):
     """A reply subject is not JetStream's. Trying again does not help."""
 
 
+_MOST_DIGITS: Final = 18
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """A message read from a stream."""
@@ -42,6 +45,12 @@ class Received:
     def stored_at(self) -> datetime:
         """When the stream stored it."""
         return datetime.fromtimestamp(self.stored_ns / 1e9, UTC)
+
+
+def promised(message: Received) -> int:
+    """How many events a message says it carries; 1 where it says nothing that is a count."""
+    told = message.headers.get(EVENT_COUNT, "1")
+    return int(told) if told.isascii() and told.isdigit() and len(told) <= _MOST_DIGITS else 1
 
 
 def received(message: Msg) -> Received:

@@ -1,29 +1,18 @@
 """Choosing ports: those of last time while they are free, so that addresses stay good across restarts."""
 
 import random
-import socket
 from collections.abc import Callable
 from typing import Final
 
 from agent_manager.drivers.driver import LaunchError, Ports
 from schemas.state import AgentRecord, AgentState
+from service.ports import port_is_free
 
 FIRST: Final = 20_000
 LAST: Final = 32_000
 """Below the range from which systems take ports for outgoing connections: one of those could sit on ours at the next start."""
 
 _TRIES: Final = 200
-
-
-def port_is_free(port: int) -> bool:
-    """Whether ``port`` can be listened on at loopback."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def _door_of(state: AgentState | None) -> int | None:

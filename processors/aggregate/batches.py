@@ -12,7 +12,7 @@ from processors.aggregate import columns
 from processors.aggregate.columns import Table
 from processors.aggregate.lines import ATTRIBUTES, LEFT_OVER, Reader, Unreadable
 from streams import subjects, topology
-from streams.messages import EVENT_COUNT, Received
+from streams.messages import Received, promised
 
 _OF: Final[Mapping[str, Table]] = {
     subjects.beginning(subjects.ALL_LEDGER): columns.LEDGER,
@@ -80,12 +80,6 @@ def table_of(subject: str) -> Table | None:
     """The table a message on ``subject`` fills."""
     parts = subject.split(".")
     return columns.EVENTS.get(parts[-1]) if parts[0] == _EVENTS else _OF.get(parts[0])
-
-
-def promised(message: Received) -> int:
-    """How many events a message says it carries."""
-    told = message.headers.get(EVENT_COUNT, "1")
-    return int(told) if told.isdigit() else 1
 
 
 _EMPTY: Final = frozenset({None, "{}", "null"})

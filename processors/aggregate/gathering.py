@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from processors.aggregate.batches import promised
-from streams.messages import Received
+from streams.messages import Received, promised
 from streams.reader import OrderedReader
 
 _AT_ONCE: Final = 64

@@ -15,6 +15,7 @@ from agent_manager.drivers.driver import Instance, LaunchError
 from agent_manager.drivers.local import LocalDriver
 from agent_manager.drivers.output import TURN_OVER_BYTES
 from schemas.state import AgentRecord, AgentState
+from service.ports import port_is_free
 from tests.agent_manager.world import LEADER, line
 from tests.conftest import until
 
@@ -43,7 +44,7 @@ class Driving:
 
     async def up(self, instance: Instance) -> None:
         await until(lambda: len(self.alive()) == 2, "leader and child run")
-        await until(lambda: not ports.port_is_free(instance.ports.door), "the door is open")
+        await until(lambda: not port_is_free(instance.ports.door), "the door is open")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,19 +11,8 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_p
 from streams.apply import apply
 from streams.connect import connect
 from streams.embedded import EmbeddedServer
+from tests.browser import CHROMIUM, LAUNCH, NO_BROWSER, browser_is_missing
 from tests.dashboard.stage import DashboardProcess, Stage
-
-_CHROMIUM = "/usr/bin/chromium"
-_ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +51,10 @@ async def dashboard(
 
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    if not Path(_CHROMIUM).exists():
-        pytest.skip("no Chromium here")
+    if browser_is_missing():
+        pytest.skip(NO_BROWSER)
     async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=LAUNCH)
         yield running
         await running.close()
 

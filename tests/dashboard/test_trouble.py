@@ -11,10 +11,11 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from schemas.state import Observation
+from service.ports import free_port
 from streams import topology
 from streams.apply import apply
 from streams.connect import connect
-from streams.embedded import EmbeddedServer, free_port
+from streams.embedded import EmbeddedServer
 from streams.kv import TypedBucket
 from streams.settings import NatsSettings
 from tests.dashboard.conftest import tab

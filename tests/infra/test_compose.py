@@ -16,8 +16,9 @@ import jsonschema
 import pytest
 import yaml
 
+from service.ports import free_port
 from streams.connect import CannotConnectError, connect
-from streams.embedded import DENIED, ROLES, binary, free_port
+from streams.embedded import DENIED, ROLES, binary
 from streams.settings import NatsSettings
 from tests.conftest import until
 

@@ -17,8 +17,9 @@ from nats.aio.client import Client
 from processors.alerts.evaluating import NAME
 from schemas.events import Event
 from schemas.sections import Health, HealthStatus, Metrics, Run, Tenant
+from service.ports import free_port
 from streams import topology
-from streams.embedded import EmbeddedServer, free_port
+from streams.embedded import EmbeddedServer
 from streams.publish import publish_event
 from tests.conftest import until
 from tests.processors_alerts.test_alerts_processor import changes, told

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from streams.embedded import free_port
+from service.ports import free_port
 from streams.settings import NatsSettings
 from tests.conftest import until
 

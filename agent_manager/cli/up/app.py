@@ -28,10 +28,10 @@ from agent_manager.cli.up.supervision import Supervised
 from schemas.state import Observation
 from service import logs
 from service.instruments import LOOP_ERRORS
+from service.ports import free_port, port_is_free
 from streams import topology
 from streams.apply import apply
 from streams.connect import CannotConnectError, connect
-from streams.embedded import free_port, port_is_free
 from streams.kv import TypedBucket
 from streams.settings import NatsSettings
 
