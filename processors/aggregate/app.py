@@ -85,7 +85,7 @@ class Aggregate:
         self._service: QueryService | None = None
         self._worker: ThreadPoolExecutor | None = None
         self._folder: ThreadPoolExecutor | None = None
-        self._reader: Reader | None = None
+        self._reader = Reader()
         self._created: dict[str, datetime] = {}
         self._offsets: dict[str, Offset] = {}
         self._gatherer: Gatherer | None = None
@@ -112,7 +112,6 @@ class Aggregate:
         except WarehouseUnusableError as error:
             raise HaltedError(str(error)) from error
         warehouse = self._warehouse
-        self._reader = Reader()
         self._client = await self._context.connect(NAME)
         self._offsets = await self._in_thread(warehouse.offsets)
         await self._check_streams()
@@ -176,15 +175,8 @@ class Aggregate:
         if worker is None:
             return
         warehouse, self._warehouse = self._warehouse, None
-        reading, self._reader = self._reader, None
-
-        def close() -> None:
-            if reading is not None:
-                reading.close()
-            if warehouse is not None:
-                warehouse.close()
-
-        await asyncio.get_running_loop().run_in_executor(worker, close)
+        if warehouse is not None:
+            await asyncio.get_running_loop().run_in_executor(worker, warehouse.close)
         worker.shutdown(wait=False)
         self._trouble.setdefault("warehouse", "closed")
 
@@ -218,7 +210,6 @@ class Aggregate:
 
     async def _store(self, messages: dict[str, list[Received]]) -> None:
         assert self._warehouse is not None
-        assert self._reader is not None
         warehouse, reader, began = self._warehouse, self._reader, time.monotonic()
         batch = await self._in_thread(lambda: compose(reader, messages))
         if batch.unreadable:

@@ -1,8 +1,7 @@
 """What one transaction applies: messages of the streams, taken apart into rows of tables."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 
 from processors.aggregate import columns
 from processors.aggregate.columns import Table
-from processors.aggregate.lines import ATTRIBUTES, LEFT_OVER, Reader, Unreadable
+from processors.aggregate.lines import Extra, Reader, Unreadable
 from streams import subjects, topology
 from streams.messages import Received, promised
 
@@ -29,15 +28,6 @@ _ATTRIBUTE_SCHEMA: Final = pa.schema(
         ("value_type", pa.string()), ("stream_sequence", pa.int64()),
     ]
 )  # fmt: skip
-_TYPE_NAMES: Final = {
-    str: "string",
-    bool: "boolean",
-    int: "number",
-    float: "number",
-    type(None): "null",
-    dict: "object",
-    list: "array",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,37 +72,11 @@ def table_of(subject: str) -> Table | None:
     return columns.EVENTS.get(parts[-1]) if parts[0] == _EVENTS else _OF.get(parts[0])
 
 
-_EMPTY: Final = frozenset({None, "{}", "null"})
-
-
-def _texts(column: pa.ChunkedArray) -> list[str | None]:
-    """A JSON column as texts; none at all where all of it is empty, which is the usual case and must cost nothing."""
-    if column.null_count == len(column):
-        return []
-    if isinstance(column.type, pa.BaseExtensionType):
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks])
-    return [] if _EMPTY.issuperset(column.unique().to_pylist()) else column.to_pylist()
-
-
-def _attributes(frames: Iterable[pa.Table]) -> pa.Table | None:
-    rows: list[tuple[str, str, str, str, str, int]] = []
-    for frame in frames:
-        for name in (name for name in frame.column_names if name.startswith(LEFT_OVER)):
-            for number, text in enumerate(_texts(frame.column(name))):
-                if text is None or text in _EMPTY:
-                    continue
-                tenant, event_id = frame.column("tenant_id")[number].as_py(), str(frame.column("event_id")[number].as_py())
-                sequence = frame.column("stream_sequence")[number].as_py()
-                if name != ATTRIBUTES:
-                    rows.append((tenant, event_id, name.removeprefix(LEFT_OVER), text, "section", sequence))
-                    continue
-                for key, value in json.loads(text).items():
-                    told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-                    rows.append((tenant, event_id, key, told, _TYPE_NAMES[type(value)], sequence))
-    if not rows:
+def _attributes(extras: Sequence[Extra]) -> pa.Table | None:
+    if not extras:
         return None
     return pa.Table.from_arrays(
-        [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), _ATTRIBUTE_SCHEMA.types, strict=True)],
+        [pa.array(column, kind) for column, kind in zip(zip(*extras, strict=True), _ATTRIBUTE_SCHEMA.types, strict=True)],
         schema=_ATTRIBUTE_SCHEMA,
     )
 
@@ -125,7 +89,7 @@ def compose(reader: Reader, messages: Mapping[str, Sequence[Received]]) -> Batch
     """Takes ``messages`` (by stream) apart. What cannot be read is told in the batch, never raised."""
     groups: dict[tuple[str, str], tuple[Table, list[Received]]] = {}
     frames: dict[str, list[pa.Table]] = {}
-    with_extra: list[pa.Table] = []
+    extras: list[Extra] = []
     applied: list[AppliedMessage] = []
     unreadable: list[tuple[str, Unreadable]] = []
 
@@ -147,13 +111,13 @@ def compose(reader: Reader, messages: Mapping[str, Sequence[Received]]) -> Batch
         bad = Counter(each.message.sequence for each in read.unreadable)
         unreadable += ((stream, each) for each in read.unreadable)
         if read.frame is not None:
-            frames.setdefault(table.name, []).append(read.frame.select(list(table.column_names())))
-            with_extra.append(read.frame)
+            frames.setdefault(table.name, []).append(read.frame)
+        extras += read.extras
         for message in several:
             account(stream, message, read.lines[message.sequence], bad[message.sequence])
     return Batch(
         {name: pa.concat_tables(parts) for name, parts in frames.items()},
-        _attributes(with_extra),
+        _attributes(extras),
         tuple(applied),
         tuple(unreadable),
     )
