@@ -13,12 +13,14 @@ import orjson
 import pyarrow as pa
 from pydantic import ValidationError
 
+from processors.aggregate import rollups
 from processors.aggregate.asking import InvalidQuestionError, Question
 from processors.aggregate.queries.alerts import alerts
 from processors.aggregate.queries.failures import failures
 from processors.aggregate.queries.fleet import fleet
 from processors.aggregate.queries.latency import latency
 from processors.aggregate.queries.runs import runs
+from processors.aggregate.queries.scope_spend import scope_spend
 from processors.aggregate.queries.spans import run
 from processors.aggregate.queries.spend import spend
 from processors.aggregate.queries.standing import audit, status, throughput
@@ -41,6 +43,7 @@ BUILD: Final[Mapping[str, Callable[[Any, datetime], Question]]] = {
     "spend": spend,
     "latency": latency,
     "timeseries": timeseries,
+    "scope_spend": scope_spend,
     "alerts": alerts,
     "throughput": throughput,
     "status": status,
@@ -167,15 +170,20 @@ def answer(warehouse: Warehouse, name: str, request: bytes, *, now: datetime, de
 
 def _fetch(cursor: duckdb.DuckDBPyConnection, question: Question, most: int, offset: int) -> pa.Table:
     """At most ``most`` rows from ``offset`` on, of one snapshot."""
+    if rollups.ASKED in question.sql:
+        cursor.execute("BEGIN")
+        given = question.parameters | rollups.positions(cursor)
+    else:
+        given = question.parameters
     if question.shape is not None:
-        found = cursor.execute(question.sql, question.parameters)
+        found = cursor.execute(question.sql, given)
         names = [column[0] for column in found.description or ()]
         shaped = question.shape([dict(zip(names, row, strict=True)) for row in found.fetchall()])[offset : offset + most]
         text = pa.string()
         return pa.table({name: pa.array([row[name] for row in shaped], _SHAPED.get(name, text)) for name in question.columns})
     paging: dict[str, Any] = {"limit": most, "offset": offset}
     sql = question.sql if "$limit" in question.sql else f"SELECT * FROM ({question.sql}) LIMIT $limit OFFSET $offset"  # noqa: S608
-    table: pa.Table = cursor.execute(sql, {**question.parameters, **paging}).to_arrow_table()
+    table: pa.Table = cursor.execute(sql, {**given, **paging}).to_arrow_table()
     return table
 
 

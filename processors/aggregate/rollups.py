@@ -1,15 +1,14 @@
-"""Sums per minute, hour and day: a fact is written with each event, and facts are folded into sums from time to time.
+"""Sums per minute, hour and day: what is stored is folded into them from time to time.
 
-Whoever asks reads sums and facts together (``current``), so folding changes no answer and may happen at any moment.
+Whoever asks reads the sums and the rows stored since together (``current``), so folding changes no answer and may happen
+at any moment.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal
 
 import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
 
 Grain = Literal["minute", "hour", "day"]
 
@@ -18,33 +17,64 @@ BASE: Final = 1.04
 _NOTHING: Final = -200
 """The bucket of latencies up to a thousandth of a millisecond."""
 
-_OF: Final[dict[str, tuple[str, str | None, str | None, str | None]]] = {
-    "runs": ("run", "workflow_id", None, "duration_ms"),
-    "steps": ("step", "step_type", None, "latency_ms"),
-    "model_calls": ("model_call", "model", "provider", "latency_ms"),
-    "tool_calls": ("tool_call", "name", None, "latency_ms"),
-    "heartbeats": ("heartbeat", "agent_name", "agent_version", None),
-    "agent_events": ("agent", "agent_name", "agent_version", None),
-    "policies": ("policy", None, None, None),
-    "budgets": ("budget", None, None, None),
-    "alerts_emitted": ("alert", None, None, None),
-    "faults": ("fault", None, None, None),
-    "evaluations": ("evaluation", None, None, None),
-    "metrics": ("metric", None, None, None),
-    "logs": ("log", None, None, None),
-    "ledger": ("ledger", "model", "provider", None),
-}
-"""Of each table: kind, and the columns that stand for name, provider and latency."""
 
-_WORK: Final = frozenset({"runs", "steps", "model_calls", "tool_calls"})
-_FACT: Final = pa.schema(
-    [
-        ("occurred_at", pa.timestamp("us")), ("last_at", pa.timestamp("us")), ("tenant_id", pa.string()), ("agent_id", pa.string()),
-        ("kind", pa.string()), ("name", pa.string()), ("provider", pa.string()), ("started", pa.int32()), ("finished", pa.int32()),
-        ("failed", pa.int32()), ("late", pa.int32()), ("input_tokens", pa.int64()), ("output_tokens", pa.int64()),
-        ("cost_usd", pa.decimal128(18, 9)), ("unpriced", pa.int32()), ("latency_ms", pa.float64()),
-    ]
-)  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What stands for name, provider and latency in a table of events."""
+
+    table: str
+    kind: str
+    name: str = "NULL::VARCHAR"
+    provider: str = "NULL::VARCHAR"
+    latency: str = "NULL::DOUBLE"
+    is_work: bool = False
+    """It begins, ends, and may fail."""
+
+
+_SOURCES: Final = (
+    _Source("runs", "run", "workflow_id", latency="duration_ms", is_work=True),
+    _Source("steps", "step", "step_type", latency="latency_ms", is_work=True),
+    _Source("model_calls", "model_call", "model", "provider", "latency_ms", is_work=True),
+    _Source("tool_calls", "tool_call", "name", latency="latency_ms", is_work=True),
+    _Source("heartbeats", "heartbeat", "agent_name", "agent_version"),
+    _Source("agent_events", "agent", "agent_name", "agent_version"),
+    _Source("policies", "policy"),
+    _Source("budgets", "budget"),
+    _Source("alerts_emitted", "alert"),
+    _Source("faults", "fault"),
+    _Source("evaluations", "evaluation"),
+    _Source("metrics", "metric"),
+    _Source("logs", "log"),
+)
+
+
+def _facts_of(source: _Source) -> str:
+    started = finished = failed = "0"
+    if source.is_work:
+        started, finished = "ends_with(event_type, '.started')::INTEGER", "(NOT ends_with(event_type, '.started'))::INTEGER"
+        failed = "ends_with(event_type, '.failed')::INTEGER"
+    sent, answered = ("input_tokens", "output_tokens") if source.kind == "model_call" else ("0", "0")
+    return f"""
+        SELECT occurred_at, least(occurred_at, received_at) AS last_at, tenant_id, agent_id, '{source.kind}' AS kind,
+            {source.name} AS name, {source.provider} AS provider, {started} AS started, {finished} AS finished,
+            {failed} AS failed, coalesce(list_contains(flags, 'late'), false)::INTEGER AS late,
+            coalesce({sent}, 0)::BIGINT AS input_tokens, coalesce({answered}, 0)::BIGINT AS output_tokens,
+            0::DECIMAL(18,9) AS cost_usd, 0 AS unpriced, {source.latency} AS latency_ms
+        FROM {source.table} WHERE stream_sequence > $folded_events
+    """  # noqa: S608
+
+
+_ENTRIES: Final = """
+    SELECT occurred_at, least(occurred_at, received_at), tenant_id, agent_id, 'ledger', model, provider, 0, 0, 0, 0,
+        CASE WHEN kind = 'charge' THEN coalesce(input_tokens, 0) ELSE 0 END,
+        CASE WHEN kind = 'charge' THEN coalesce(output_tokens, 0) ELSE 0 END, cost_usd, (reason = 'unpriced')::INTEGER, NULL
+    FROM ledger WHERE stream_sequence > $folded_ledger
+"""
+_FACTS: Final = " UNION ALL ".join([*map(_facts_of, _SOURCES), _ENTRIES])
+"""SQL: what is not in the sums yet, one row for each event and ledger entry."""
+ASKED: Final = "$folded_"
+"""Marks SQL that needs ``positions`` as parameters."""
+
 _KEYS: Final = "tenant_id, agent_id, kind, name, provider"
 _COUNTS: Final = ("events", "started", "finished", "failed", "late", "unpriced", "latency_count")
 _SUMS: Final = (
@@ -65,56 +95,11 @@ def middle_of(latency_ms: float) -> float:
     return float(BASE ** math.ceil(math.log(latency_ms) / math.log(BASE)) * 2 / (1 + BASE))
 
 
-def _late(flags: pa.ChunkedArray) -> Any:
-    if pc.all(pc.equal(pc.list_value_length(flags), 0), min_count=0).as_py():
-        return 0
-    return pa.array(["late" in (each or ()) for each in flags.to_pylist()]).cast(pa.int32())
-
-
-def _facts_of(table: str, frame: pa.Table) -> pa.Table:
-    kind, name, provider, latency = _OF[table]
-    told: dict[str, Any] = {
-        "occurred_at": frame["occurred_at"],
-        "last_at": pc.min_element_wise(frame["occurred_at"], frame["received_at"]),
-        "tenant_id": frame["tenant_id"],
-        "agent_id": frame["agent_id"],
-        "kind": kind,
-        "name": frame[name] if name else None,
-        "provider": frame[provider] if provider else None,
-        "latency_ms": frame[latency] if latency else None,
-    }
-    if table in _WORK:
-        failed = pc.ends_with(frame["event_type"], ".failed")
-        started = pc.ends_with(frame["event_type"], ".started")
-        told |= {"started": started, "finished": pc.invert(started), "failed": failed}
-    if table == "ledger":
-        charged = pc.equal(frame["kind"], "charge")
-        told["cost_usd"] = frame["cost_usd"]
-        told["unpriced"] = pc.equal(frame["reason"], "unpriced")
-        for tokens in ("input_tokens", "output_tokens"):
-            told[tokens] = pc.if_else(charged, pc.fill_null(frame[tokens], 0), 0)
-    else:
-        told["late"] = _late(frame["flags"])
-        if table == "model_calls":
-            told |= {tokens: pc.fill_null(frame[tokens], 0) for tokens in ("input_tokens", "output_tokens")}
-    columns = []
-    for wanted in _FACT:
-        value = told.get(wanted.name, None if wanted.name in {"name", "provider", "latency_ms"} else 0)
-        if isinstance(value, pa.ChunkedArray | pa.Array):
-            columns.append(value.cast(wanted.type))
-        else:
-            columns.append(pa.repeat(pa.scalar(value, wanted.type), frame.num_rows))
-    return pa.Table.from_arrays(columns, schema=_FACT)
-
-
-def facts(frames: Mapping[str, pa.Table]) -> pa.Table | None:
-    """A fact for each event and ledger entry in ``frames`` (new rows by table); None where there are none."""
-    every = [_facts_of(table, frame) for table, frame in frames.items() if table in _OF]
-    return pa.concat_tables(every) if every else None
-
-
 def current(grain: Grain) -> str:
-    """SQL: rows of this grain, several for the same bucket of time and keys, to be summed up by who asks."""
+    """SQL: rows of this grain, several for the same bucket of time and keys, to be summed up by who asks.
+
+    Its parameters are ``positions``, read in the transaction that asks.
+    """
     return f"""
         SELECT "at", {_KEYS}, events, started, finished, failed, late, input_tokens, output_tokens, cost_usd, unpriced,
             latency_count, latency_sum_ms, latency_max_ms, latency_buckets, last_at
@@ -123,19 +108,19 @@ def current(grain: Grain) -> str:
         SELECT date_trunc('{grain}', occurred_at), {_KEYS}, 1, started, finished, failed, late, input_tokens, output_tokens,
             cost_usd, unpriced, (latency_ms IS NOT NULL)::INTEGER, coalesce(latency_ms, 0), latency_ms,
             CASE WHEN latency_ms IS NULL THEN NULL ELSE [{{'bucket': {_BUCKET}, 'count': 1::BIGINT}}] END, last_at
-        FROM rollup_facts
+        FROM ({_FACTS})
     """  # noqa: S608
 
 
 _FOLD: Final = f"""
-    CREATE OR REPLACE TEMP TABLE folded AS
+    CREATE OR REPLACE TEMP TABLE new_sums AS
     WITH minutes AS (
         SELECT date_trunc('minute', occurred_at) AS "at", {_KEYS}, {_BUCKET} AS bucket, count(*) AS events,
             sum(started) AS started, sum(finished) AS finished, sum(failed) AS failed, sum(late) AS late,
             sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cost_usd) AS cost_usd,
             sum(unpriced) AS unpriced, count(latency_ms) AS latency_count, coalesce(sum(latency_ms), 0) AS latency_sum_ms,
             max(latency_ms) AS latency_max_ms, max(last_at) AS last_at
-        FROM rollup_facts GROUP BY ALL
+        FROM ({_FACTS}) GROUP BY ALL
     ),
     new AS (
         SELECT grain, date_trunc(grain, "at") AS "at", * EXCLUDE ("at", grain)
@@ -162,18 +147,28 @@ _FOLD: Final = f"""
 """  # noqa: S608
 
 
+def positions(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """How far each stream is in the sums: the parameters of ``current``, true within one transaction."""
+    found = connection.execute("SELECT stream, sequence FROM folded").fetchall()
+    return {f"folded_{stream.lower()}": sequence for stream, sequence in found}
+
+
 def fold(connection: duckdb.DuckDBPyConnection) -> int:
-    """Folds the facts there are into the sums, in one transaction of its own; returns how many."""
+    """Folds what is stored and not in the sums yet into them, in one transaction of its own; returns how many rows."""
     connection.execute("BEGIN")
     try:
-        found = connection.execute("SELECT count(*) FROM rollup_facts").fetchone()
+        before = positions(connection)
+        found = connection.execute(f"SELECT count(*) FROM ({_FACTS})", before).fetchone()  # noqa: S608
         assert found is not None
         if found[0]:
-            connection.execute(_FOLD)
-            connection.execute('DELETE FROM rollups WHERE (grain, "at") IN (SELECT DISTINCT grain, "at" FROM folded)')
-            connection.execute("INSERT INTO rollups SELECT * FROM folded")
-            connection.execute("DELETE FROM rollup_facts")
-            connection.execute("DROP TABLE folded")
+            connection.execute(_FOLD, before)
+            connection.execute('DELETE FROM rollups WHERE (grain, "at") IN (SELECT DISTINCT grain, "at" FROM new_sums)')
+            connection.execute("INSERT INTO rollups SELECT * FROM new_sums")
+            connection.execute("DROP TABLE new_sums")
+            connection.execute(
+                "UPDATE folded SET sequence = (SELECT applied_sequence FROM offsets WHERE offsets.stream = folded.stream) "
+                "WHERE stream IN (SELECT stream FROM offsets)"
+            )
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

@@ -13,6 +13,7 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 
+from processors.aggregate import rollups
 from processors.aggregate.warehouse import Warehouse
 from processors.runner import HaltedError
 from streams import topology
@@ -97,8 +98,8 @@ async def test_killed_again_and_again_under_load_every_event_is_a_row_once(
         assert cursor.execute("SELECT count(*), count(DISTINCT event_id) FROM model_calls").fetchone() == (sent, sent)
         assert cursor.execute("SELECT count(*), count(DISTINCT entry_id) FROM ledger").fetchone() == (sent, sent)
         assert cursor.execute("SELECT sum(events) FROM applied_messages WHERE subject LIKE 'events.%'").fetchone() == (sent,)
-        summed = "SELECT coalesce((SELECT sum(events) FROM rollups WHERE grain = 'hour' AND kind = 'model_call'), 0) + (SELECT count(*) FROM rollup_facts WHERE kind = 'model_call')"
-        assert cursor.execute(summed).fetchone() == (sent,)
+        summed = f"SELECT sum(events) FROM ({rollups.current('hour')}) WHERE kind = 'model_call'"
+        assert cursor.execute(summed, rollups.positions(cursor)).fetchone() == (sent,)
     warehouse.close()
 
 

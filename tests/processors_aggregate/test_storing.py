@@ -223,16 +223,14 @@ async def test_a_failed_transaction_leaves_no_trace_and_is_done_again(
     assert running._task is not None
     with pytest.raises(RuntimeError, match="crash before commit"):
         await running._task
-    counts = (
-        "SELECT (SELECT count(*) FROM model_calls), (SELECT count(*) FROM rollup_facts), (SELECT count(*) FROM applied_messages)"
-    )
+    counts = "SELECT (SELECT count(*) FROM model_calls), (SELECT count(*) FROM offsets), (SELECT count(*) FROM applied_messages)"
     assert running.rows(counts) == [(0, 0, 0)]
     monkeypatch.undo()
     running._task = None
     await running.stop()
     await running.start()
     await running.caught_up()
-    assert running.rows(counts) == [(5, 5, 2)]
+    assert running.rows(counts) == [(5, 1, 2)]
 
 
 async def test_late_events_are_counted_in_their_own_time(running: Running, wire: Wire) -> None:
