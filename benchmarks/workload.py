@@ -50,6 +50,8 @@ class Message:
     data: bytes
     headers: dict[str, str]
     events: int
+    entries: int = 0
+    """Ledger entries these events must lead to."""
 
 
 def _sections(event_type: str, chance: random.Random) -> dict[str, Any]:
@@ -136,6 +138,7 @@ def singles(events: list[Made]) -> list[Message]:
             event.data,
             {CONTENT_TYPE: JSON, MESSAGE_ID: event.event_id},
             1,
+            billable([event]),
         )
         for event in events
     ]
@@ -156,6 +159,7 @@ def batches(events: list[Made], size: int = 500) -> list[Message]:
                     data,
                     {CONTENT_TYPE: NDJSON, MESSAGE_ID: f"batch-{group[0].event_id}"},
                     len(group),
+                    billable(group),
                 )
             )
 
@@ -167,3 +171,34 @@ def batches(events: list[Made], size: int = 500) -> list[Message]:
     for tenant in list(held):
         close(tenant)
     return made
+
+
+def mixed(events: list[Made], size: int = 500) -> list[Message]:
+    """Half of the events one to a message, half in micro-batches spread evenly between them."""
+    alone, together = singles(events[::2]), batches(events[1::2], size)
+    return [
+        message
+        for _, message in sorted(
+            [((place + 0.5) / len(several), message) for several in (alone, together) for place, message in enumerate(several)],
+            key=lambda placed: placed[0],
+        )
+    ]
+
+
+def heartbeats(agents: int, count: int, seed: int, now: datetime | None = None) -> list[Message]:
+    """Heartbeats of ``agents`` agents in turn, each in a message of its own, as each agent's sidecar sends them."""
+    chance = random.Random(seed)
+    moment = now or datetime.now(UTC)
+    made = []
+    for number in range(count):
+        own = number % agents
+        tenant, agent = TENANTS[own % len(TENANTS)], f"agent-{own:05d}"
+        at = moment + timedelta(milliseconds=number % 1000)
+        event_id = str(uuid7(int(at.timestamp() * 1000), chance.getrandbits(74)))
+        event = {
+            "event_version": "v1", "event_id": event_id, "event_type": "agent.heartbeat", "occurred_at": at.isoformat(),
+            "tenant": {"tenant_id": tenant, "workspace_id": "main", "project_id": f"project-{own % 7}"},
+            "run": {"agent_id": agent}, **_sections("agent.heartbeat", chance),
+        }  # fmt: skip
+        made.append(Made(tenant, agent, "agent.heartbeat", event_id, orjson.dumps(event)))
+    return singles(made)

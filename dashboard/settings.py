@@ -29,3 +29,5 @@ class DashboardSettings(BaseSettings):
     """Further ``host:port`` names under which a proxy shows this page, comma-separated."""
     tabs: int = Field(default=100, ge=1)
     """At most so many open tabs; one more is refused and told so."""
+    audit_every_s: float = Field(default=300.0, gt=0)
+    """How often the last hour is audited while at least one tab is open."""

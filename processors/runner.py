@@ -1,7 +1,6 @@
 """One process, some processors: connected, supervised, restarted one by one, stopped together in time."""
 
 import asyncio
-import gc
 import importlib
 import os
 import random
@@ -10,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 from faststream.nats import NatsBroker
@@ -19,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.door import HealthDoor
 from service.instruments import FENCED, LOOP_ERRORS
+from service.memory import suit_batches
 from service.signals import stop_event
 from streams.broker import broker
 from streams.connect import connect
@@ -27,7 +27,7 @@ from streams.settings import NatsSettings
 
 log = structlog.get_logger(__name__)
 
-ALL: Final = ("validate", "cost", "aggregate", "health", "alerts", "notify")
+ALL: Final = ("validate", "cost", "aggregate", "health", "budget", "alerts", "notify")
 """Every processor, in the order in which data flows."""
 
 _FIRST_PAUSE_S: Final = 0.5
@@ -61,6 +61,14 @@ class Processor(Protocol):
 
     def waiting_for(self) -> dict[str, str]:
         """What keeps it from its work, by part; empty when ready."""
+
+
+@runtime_checkable
+class StandsBy(Protocol):
+    """A processor of which one instance at a time is at work; the others are ready to take over."""
+
+    def standing(self) -> dict[str, str]:
+        """``active`` or ``standby`` by part, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,12 @@ class Supervised:
         if self._trouble is not None:
             return {name: self._trouble}
         return {f"{name}.{part}": why for part, why in self.processor.waiting_for().items()}
+
+    def standing(self) -> dict[str, str]:
+        """Whether it is at work or stands by, each part named after it."""
+        if not isinstance(self.processor, StandsBy):
+            return {}
+        return {f"{self.processor.name}.{part}": how for part, how in self.processor.standing().items()}
 
     async def keep(self) -> None:
         """Runs the processor until ``stop``; returns early only when it halted."""
@@ -205,14 +219,14 @@ async def serve(names: Sequence[str], settings: RunnerSettings, nats: NatsSettin
     def waiting_for() -> dict[str, str]:
         return {part: why for each in supervised for part, why in each.waiting_for().items()}
 
-    door = HealthDoor(title, waiting_for, settings.health_host, settings.health_port)
+    def standing() -> dict[str, str]:
+        return {part: how for each in supervised for part, how in each.standing().items()}
+
+    door = HealthDoor(title, waiting_for, settings.health_host, settings.health_port, standing)
     port = await door.start()
     log.info("processors.started", names=list(names), health_url=f"http://{settings.health_host}:{port}", data=str(settings.data))
     await nats_broker.start()
-    # What is loaded by now stays for good, and a batch makes thousands of objects that are gone with it: look less often.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    suit_batches()
     tasks = [(each, asyncio.create_task(each.keep(), name=each.processor.name)) for each in supervised]
     try:
         await stop.wait()

@@ -1,6 +1,11 @@
 """Coverage records: which input a processor has turned into which output."""
 
+from typing import Final
+
 from schemas.model import Count, Identifier, Instant, Lenient, Name
+
+CORRECTIONS: Final = 9999
+"""Not a share of the input: the partition of cost under which corrections of the ledger are covered."""
 
 
 class Coverage(Lenient):

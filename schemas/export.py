@@ -13,13 +13,18 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 
 from schemas.alerts import Acknowledgement, AlertChange
+from schemas.budgets import BudgetDefinition, BudgetFlag, BudgetsPage, BudgetsParams
 from schemas.commands import AuditRecord, Command, CommandResponse, FaultParams
 from schemas.compatibility import breaking_changes
+from schemas.corrections import CorrectionAnswer, CorrectionRequest
 from schemas.coverage import Coverage
 from schemas.dead_letters import DeadLetter
 from schemas.events import AcceptedEvent, Event
 from schemas.ledger import LedgerEntry
+from schemas.prices.book import Book, StoredBook
+from schemas.prices.overrides import PriceChange, PriceChanged, Revision
 from schemas.queries import QUERIES, Page, QueryError
+from schemas.snapshots import SnapshotProgress, SnapshotRequest
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
 from schemas.v0 import EventV0
 
@@ -36,12 +41,25 @@ EXPORTED: Final[dict[str, type[BaseModel]]] = {
     "alert-change": AlertChange,
     "acknowledgement": Acknowledgement,
     "ledger-entry": LedgerEntry,
+    "price-revision": Revision,
+    "price-change": PriceChange,
+    "price-changed": PriceChanged,
+    "stored-price-book": StoredBook,
+    "price-book": Book,
+    "correction-request": CorrectionRequest,
+    "correction-answer": CorrectionAnswer,
     "coverage": Coverage,
     "dead-letter": DeadLetter,
     "agent-record": AgentRecord,
     "agent-state": AgentState,
     "observation": Observation,
     "fault-set": FaultSet,
+    "budget-definition": BudgetDefinition,
+    "budget-flag": BudgetFlag,
+    "budgets-params": BudgetsParams,
+    "budgets-page": BudgetsPage,
+    "snapshot-request": SnapshotRequest,
+    "snapshot-progress": SnapshotProgress,
     "query-page": Page,
     "query-error": QueryError,
     **{f"query-{name}": params for name, params in QUERIES.items()},

@@ -1,8 +1,11 @@
 """The cost ledger: what was spent, with everything needed to compute it again."""
 
+from datetime import datetime
 from typing import Literal
 
-from schemas.model import Identifier, Instant, Lenient, Name, Token, Tokens, UnitPrice, Usd
+from schemas.model import Identifier, Instant, Lenient, Name, Text, Token, Tokens, UnitPrice, Usd
+from schemas.prices.units import FIELDS, rarities
+from schemas.prices.units import Tokens as Usage
 
 EntryKind = Literal["charge", "reversal", "adjustment"]
 EntryReason = Literal["priced", "unpriced", "no_usage", "correction", "duplicate_call"]
@@ -18,6 +21,19 @@ class UnitPrices(Lenient):
     reasoning: UnitPrice | None = None
     requests_k: UnitPrice | None = None
     """Per thousand requests."""
+    cache_write_1h: UnitPrice | None = None
+    citation: UnitPrice | None = None
+    input_audio: UnitPrice | None = None
+    cache_read_audio: UnitPrice | None = None
+    output_audio: UnitPrice | None = None
+    input_image: UnitPrice | None = None
+    cache_read_image: UnitPrice | None = None
+    output_image: UnitPrice | None = None
+    input_video: UnitPrice | None = None
+    output_video: UnitPrice | None = None
+    web_searches_k: UnitPrice | None = None
+    """Per thousand searches."""
+    file_searches_k: UnitPrice | None = None
 
 
 class LedgerEntry(Lenient):
@@ -28,6 +44,7 @@ class LedgerEntry(Lenient):
     kind: EntryKind
     reason: EntryReason
     corrects: Identifier | None = None
+    """The entry a ``reversal`` takes back, or an ``adjustment`` stands in for."""
     tenant_id: Token
     workspace_id: Token | None = None
     project_id: Token | None = None
@@ -53,10 +70,46 @@ class LedgerEntry(Lenient):
     cache_read_tokens: Tokens = 0
     cache_write_tokens: Tokens = 0
     reasoning_tokens: Tokens = 0
+    cache_write_1h_tokens: Tokens | None = None
+    citation_tokens: Tokens | None = None
+    input_audio_tokens: Tokens | None = None
+    cache_read_audio_tokens: Tokens | None = None
+    output_audio_tokens: Tokens | None = None
+    input_image_tokens: Tokens | None = None
+    cache_read_image_tokens: Tokens | None = None
+    output_image_tokens: Tokens | None = None
+    input_video_tokens: Tokens | None = None
+    output_video_tokens: Tokens | None = None
+    web_searches: Tokens | None = None
+    file_searches: Tokens | None = None
     estimated: bool = False
+    priced_at: Instant | None = None
+    """The moment whose price applies, where it is not ``occurred_at``: the call claims to be from the future."""
     price_book_version: Name
+    """The book, and ``+r<revision>`` where the user's own agreements were in force."""
+    price_override: Token | None = None
+    """The agreement that made the price what it is."""
     unit_prices: UnitPrices | None = None
     cost_usd: Usd
     currency: Literal["USD"] = "USD"
     client_cost_usd: Usd | None = None
     """What the client reported, kept beside ours."""
+    correction_id: Identifier | None = None
+    """Of a reversal or an adjustment: the correction it belongs to."""
+    corrected_by: Name | None = None
+    """Who asked for it."""
+    note: Text | None = None
+    """Why, in their words; of an unpriced entry why it has no price."""
+
+
+def usage(entry: LedgerEntry) -> Usage:
+    """The token split an entry was priced by."""
+    return Usage(
+        entry.input_tokens, entry.output_tokens, entry.cache_read_tokens, entry.cache_write_tokens, entry.reasoning_tokens,
+        rarities({field: getattr(entry, field) for field in FIELDS.values()}),
+    )  # fmt: skip
+
+
+def moment(entry: LedgerEntry) -> datetime:
+    """The moment whose price applies to it."""
+    return entry.priced_at or entry.occurred_at

@@ -17,16 +17,16 @@ from pydantic import (
 TOKEN_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 """What an id must look like to stand in a NATS subject."""
 
-_NO_NUL = r"^[^\x00]*$"
+NO_NUL_PATTERN = r"^[^\x00]*$"
 
 Token = Annotated[str, StringConstraints(pattern=TOKEN_PATTERN)]
 """An id that appears in a subject: letters, digits, ``_`` and ``-``, at most 64."""
 
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_NO_NUL)]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=NO_NUL_PATTERN)]
 """An id that never appears in a subject: any text of 1 to 128 characters without NUL."""
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_NO_NUL)]
-Text = Annotated[str, StringConstraints(max_length=8192, pattern=_NO_NUL)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL_PATTERN)]
+Text = Annotated[str, StringConstraints(max_length=8192, pattern=NO_NUL_PATTERN)]
 
 Tokens = Annotated[int, Field(ge=0, le=10**12)]
 """A count of model tokens; a trillion in one call is a mistake, not a bill."""
@@ -55,7 +55,8 @@ def _plain(value: Decimal) -> str:
     return format(value, "f")
 
 
-def _utc(value: datetime) -> datetime:
+def utc(value: datetime) -> datetime:
+    """The same moment in UTC; raises ValueError where that has no year of four digits."""
     try:
         return value.astimezone(UTC)
     except OverflowError as error:
@@ -69,7 +70,7 @@ Usd = Annotated[Decimal, AfterValidator(_nine_digits), PlainSerializer(_plain, r
 UnitPrice = Annotated[Decimal, PlainSerializer(_plain, return_type=str, when_used="json")]
 """US dollars per million units, exact; a decimal string in JSON."""
 
-Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
+Instant = Annotated[AwareDatetime, AfterValidator(utc)]
 """A moment with a time zone; kept in UTC."""
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from schemas.errors import FieldError
-from schemas.model import Count, Identifier, Instant, Lenient, Token, Wire
+from schemas.model import Count, Identifier, Instant, Lenient, Name, Token, Wire
 from schemas.sections import Severity
 
 MAX_PAGE: Final = 5000
@@ -79,6 +79,65 @@ class TimeSeriesParams(_Ranged):
     bucket: Literal["second", "minute", "hour", "day"] = "minute"
 
 
+class ScopeSpendParams(_Paged):
+    """``scope_spend``: what one tenant, workspace, project or agent spent, up to a position of the ledger.
+
+    By the time that counts for money: ``min(occurred_at, received_at + tolerance)``. One row, or one a slot of time that
+    has entries (and one without a slot where none has). Every row carries ``applied_sequence``, the ledger position the
+    warehouse had applied when it answered: sums and position are of one snapshot.
+    """
+
+    tenant: Token
+    workspace: Token | None = None
+    project: Token | None = None
+    agent: Token | None = None
+    since: Instant
+    """Inclusive."""
+    until: Instant
+    """Exclusive."""
+    up_to_sequence: Count
+    """Entries of later messages of LEDGER are left out."""
+    tolerance_s: Annotated[int, Field(ge=0)] = 300
+    slot_s: Annotated[int, Field(ge=60)] | None = None
+    """Sums per slot of so many seconds since 1970 instead of one."""
+
+
+class LedgerParams(_Ranged):
+    """``ledger``: the entries themselves, with the client's own figure and the difference."""
+
+    provider: Name | None = None
+    model: Name | None = None
+    """As the event named it, or as the price book does."""
+    kind: Literal["charge", "reversal", "adjustment"] | None = None
+    entry: Identifier | None = None
+    """An entry's id or its beginning, or the id of its event or model call: those entries and what corrects them."""
+    correction: Identifier | None = None
+    """Only entries of this correction."""
+    open: bool = False
+    """Only what counts: neither reversals nor entries that were reversed."""
+    newest_first: bool = False
+    after_sequence: Count = 0
+    """Only entries behind this message of LEDGER, and behind ``after_entry`` within it: how pages follow each other."""
+    after_entry: Identifier | None = None
+    up_to_sequence: Count | None = None
+    """Only entries of messages of LEDGER up to this one."""
+
+
+class LedgerDaysParams(_Ranged):
+    """``ledger_days``: sums of the ledger by day and model, beside what clients reported."""
+
+    provider: Name | None = None
+    model: Name | None = None
+
+
+class LedgerDuplicatesParams(_Ranged):
+    """``ledger_duplicates``: open charges of calls that an earlier entry charges too."""
+
+
+class LedgerProblemsParams(_Ranged):
+    """``ledger_problems``: corrections that do not fit what they correct."""
+
+
 class AlertsParams(_Ranged):
     """``alerts``: the latest state of each alert, newest first."""
 
@@ -99,14 +158,23 @@ class StatusParams(_Paged):
 
 
 class AuditParams(_Paged):
-    """``audit``: what the warehouse holds of each stream, to be compared with the streams themselves."""
+    """``audit``: what the warehouse holds of a range of each stream, to be compared with the streams themselves."""
 
     stream: Literal["EVENTS", "LEDGER", "ALERTS"] | None = None
-    """One row for each message applied; without it one row a stream."""
+    """Needed by every check but ``sums``, ``billing`` and ``corrections``; ``messages`` without it is one row a stream."""
     after: Count = 0
-    """Messages after this sequence."""
-    check: Literal["messages", "billing"] = "messages"
-    """``billing``: model calls and ledger entries that do not stand one to one."""
+    """Messages after this sequence; of EVENTS for ``billing``, of LEDGER for ``corrections``."""
+    until: Count | None = None
+    """Messages up to this sequence, itself included."""
+    tenant: Token | None = None
+    """Only what is of this tenant; coverage records are of none."""
+    stored_since: Instant | None = None
+    """For ``head``: messages stored since then are counted apart."""
+    check: Literal["messages", "extent", "problems", "coverage", "tenants", "head", "sums", "billing", "corrections"] = "messages"
+    """``messages``: one row for each applied. ``extent``: how many there are, by ten thousand sequences. ``problems``: what
+    does not add up. ``coverage``: sums of coverage records. ``tenants``: sums by tenant. ``head``: what is known of messages
+    that are gone. ``sums``: rollups that are not the sums of their rows. ``billing``: model calls and charges that do
+    not stand one to one. ``corrections``: reversals and adjustments that do not fit what they correct."""
 
 
 QUERIES: Final[dict[str, type[_Paged]]] = {
@@ -117,6 +185,11 @@ QUERIES: Final[dict[str, type[_Paged]]] = {
     "spend": SpendParams,
     "latency": LatencyParams,
     "timeseries": TimeSeriesParams,
+    "scope_spend": ScopeSpendParams,
+    "ledger": LedgerParams,
+    "ledger_days": LedgerDaysParams,
+    "ledger_duplicates": LedgerDuplicatesParams,
+    "ledger_problems": LedgerProblemsParams,
     "alerts": AlertsParams,
     "throughput": ThroughputParams,
     "status": StatusParams,

@@ -1,6 +1,6 @@
 """The sections an event is made of."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -102,6 +102,23 @@ class ResourceUsage(Wire):
     total_tokens: Tokens | None = None
     estimated: bool = False
     """The provider reported nothing (a broken stream); the counts are an estimate."""
+    cache_write_1h_tokens: Tokens | None = None
+    """Of the cache writes, those kept for an hour; the others are kept for five minutes."""
+    citation_tokens: Tokens | None = None
+    """Of the output, as reasoning is."""
+    input_audio_tokens: Tokens | None = None
+    """Of the input, cached or not."""
+    cache_read_audio_tokens: Tokens | None = None
+    """Audio read from the cache: part of ``input_audio_tokens`` and of ``cache_read_tokens``."""
+    output_audio_tokens: Tokens | None = None
+    input_image_tokens: Tokens | None = None
+    cache_read_image_tokens: Tokens | None = None
+    output_image_tokens: Tokens | None = None
+    input_video_tokens: Tokens | None = None
+    output_video_tokens: Tokens | None = None
+    web_searches: Tokens | None = None
+    """Searches of the web the provider made during this call, charged apart."""
+    file_searches: Tokens | None = None
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -114,7 +131,31 @@ class ResourceUsage(Wire):
         if self.total_tokens is not None and self.total_tokens != self.input_tokens + self.output_tokens:
             msg = "total_tokens must equal input_tokens + output_tokens"
             raise ValueError(msg)
+        if not _TOLD_APART.isdisjoint(self.model_fields_set):
+            self._parts_fit()
         return self
+
+    def _parts_fit(self) -> None:
+        """No part is larger than what it is a part of."""
+        for whole, parts in _PARTS:
+            told = {part: count for part in parts if (count := getattr(self, part)) is not None}
+            most = getattr(self, whole) or 0
+            if sum(told.values()) > most:
+                msg = f"{' + '.join(told)} must not exceed {whole} ({most:,})"
+                raise ValueError(msg)
+
+
+_PARTS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("cache_write_tokens", ("cache_write_1h_tokens",)),
+    ("input_tokens", ("input_audio_tokens", "input_image_tokens", "input_video_tokens")),
+    ("cache_read_tokens", ("cache_read_audio_tokens", "cache_read_image_tokens")),
+    ("input_audio_tokens", ("cache_read_audio_tokens",)),
+    ("input_image_tokens", ("cache_read_image_tokens",)),
+    ("output_tokens", ("output_audio_tokens", "output_image_tokens", "output_video_tokens")),
+    ("output_tokens", ("reasoning_tokens", "citation_tokens")),
+)
+"""What is told apart, after what it is part of; parts in one row do not overlap."""
+_TOLD_APART: Final = frozenset(part for _, parts in _PARTS for part in parts) - {"reasoning_tokens"}
 
 
 class Cost(Wire):

@@ -24,6 +24,8 @@ class HealthDoor:
     readiness: Readiness = _nothing
     host: str = "127.0.0.1"
     port: int = 0
+    standing: Readiness = _nothing
+    """How its parts stand while they are ready: an instance that waits to take over is well, and says so here."""
     _runner: web.AppRunner | None = field(default=None, init=False)
 
     def routes(self) -> list[web.RouteDef]:
@@ -52,7 +54,12 @@ class HealthDoor:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         missing = self.readiness()
-        body = {"service": self.service, "status": "not ready" if missing else "ready", "waiting_for": missing}
+        body: dict[str, object] = {
+            "service": self.service, "status": "not ready" if missing else "ready", "waiting_for": missing,
+        }  # fmt: skip
+        standing = self.standing()
+        if standing:
+            body["standing"] = standing
         return web.json_response(body, status=503 if missing else 200)
 
     async def _metrics(self, _: web.Request) -> web.Response:

@@ -50,9 +50,21 @@ FENCED: Final = Counter(
     ["processor"],
     registry=REGISTRY,
 )
+LEASES_HELD: Final = Gauge(
+    "agentops_leases_held", "Partitions this instance works on; 0 on a standby.", ["processor"], registry=REGISTRY
+)
 LEDGER_ENTRIES: Final = Counter("agentops_ledger_entries_total", "Ledger entries written.", ["reason"], registry=REGISTRY)
 LEDGER_USD: Final = Counter(
     "agentops_ledger_usd_total", "US dollars billed, for graphs; the ledger itself is exact.", registry=REGISTRY
+)
+BUDGET_CROSSINGS: Final = Counter(
+    "agentops_budget_crossings_total", "Budget thresholds reached.", ["enforcement"], registry=REGISTRY
+)
+BUDGET_DETECTION_SECONDS: Final = Histogram(
+    "agentops_budget_detection_seconds",
+    "From a ledger entry's arrival in JetStream to the crossing it caused being written and its flag set.",
+    buckets=_LATENCY,
+    registry=REGISTRY,
 )
 WAREHOUSE_ROWS: Final = Counter("agentops_warehouse_rows_total", "Rows committed.", ["table"], registry=REGISTRY)
 QUERY_SECONDS: Final = Histogram(

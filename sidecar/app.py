@@ -17,6 +17,7 @@ from service.signals import stop_event
 from sidecar import reports
 from sidecar.agent import Agent
 from sidecar.control import FaultWatch
+from sidecar.denials import Denials, DenialWatch
 from sidecar.door import Door
 from sidecar.enforcement import Enforcer
 from sidecar.fault_memory import FaultMemory
@@ -78,7 +79,16 @@ class Sidecar:
             self._heart.changed,
         )
         self._prober = Prober(target, settings.asked_probes, self._agent.pid, self._heart.changed, grace_s=settings.start_grace_s)
-        self._proxy = Proxy(target, self._enforcer, self._agent.away, lambda: self._reporter.agent_status() == "starting")
+        self._denials = Denials(
+            settings.tenant,
+            settings.agent_id,
+            workspace=settings.workspace,
+            project=settings.project,
+            path=self._directory / "denials.json",
+        )
+        self._proxy = Proxy(
+            target, self._enforcer, self._agent.away, lambda: self._reporter.agent_status() == "starting", self._denials
+        )
         self._health_door = HealthDoor("sidecar", self._waiting_for)
         door = Door(settings.tenant, settings.agent_id, self._shipper, self._health_door)
         self._door_listener = Listener(door.application(), settings.host, settings.door_port, "door")
@@ -163,7 +173,9 @@ class Sidecar:
         client = await self._nats.connect()
         await self._reporter.topics.listen(client)
         self._reporter.tell_again()
-        await self._faults.run(client)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._faults.run(client), name="faults-follow")
+            group.create_task(DenialWatch(self._settings.tenant, self._denials).run(client), name="denials-follow")
 
     async def _watch(self, process: AgentProcess) -> None:
         ended = await process.wait()

@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Final
 
 import aiohttp
@@ -18,6 +19,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from service.instruments import PROXY_REQUESTS, PROXY_SECONDS
+from sidecar.denials import HEADER as DENIED_HEADER
+from sidecar.denials import Denials, retry_after_s
 from sidecar.enforcement import Enforcer
 from sidecar.faults import Active, Delay, Fail, Hold, treatment
 from sidecar.window import Traffic, Window
@@ -70,6 +73,20 @@ def _injected(item: Active, status: int, message: str) -> web.Response:
     return _failure(status, "injected_fault", message, {FAULT_HEADER: f"{fault.kind}; id={fault.fault_id}"})
 
 
+def refused(denials: Denials) -> web.Response | None:
+    """429 with the reason in JSON while a spent budget denies; None: the call may pass."""
+    now = datetime.now(UTC)
+    flag = denials.refusal(now)
+    if flag is None:
+        return None
+    told = {
+        "type": "budget_exhausted", "message": flag.reason, "budget_id": flag.budget_id, "scope": flag.scope, "of": flag.of,
+        "limit_usd": format(flag.limit_usd, "f"), "spent_usd": format(flag.spent_usd, "f"), "until": flag.until.isoformat(),
+    }  # fmt: skip
+    headers = {"Retry-After": str(retry_after_s(flag, now)), DENIED_HEADER: f"budget; id={flag.budget_id}"}
+    return web.json_response({"error": told}, status=429, headers=headers)
+
+
 class Proxy:
     """Stands at ``proxy_port`` for the agent at ``target``.
 
@@ -83,6 +100,7 @@ class Proxy:
         enforcer: Enforcer,
         away: Callable[[], str | None],
         starting: Callable[[], bool],
+        denials: Denials,
         *,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -90,6 +108,7 @@ class Proxy:
         self._enforcer = enforcer
         self._away = away
         self._starting = starting
+        self._denials = denials
         self._draw = draw
         self._window = Window()
         self._pending: dict[object, float] = {}
@@ -129,11 +148,16 @@ class Proxy:
         if len(self._pending) >= MOST_IN_FLIGHT:
             PROXY_REQUESTS.labels("refused").inc()
             return _failure(503, "busy", f"{MOST_IN_FLIGHT} requests are in flight", {"Retry-After": "1"})
+        if (denied := refused(self._denials)) is not None:
+            # Not the agent's doing: neither its latency nor its errors.
+            PROXY_REQUESTS.labels("denied").inc()
+            return denied
         token = object()
         began_at = self._pending[token] = time.monotonic()
         outcome, failed, answered_at = "aborted", True, None
         try:
-            response: web.StreamResponse | None = await self._faulty()
+            # A fault may have held it while the budget was used up.
+            response: web.StreamResponse | None = await self._faulty() or refused(self._denials)
             if response is None:
                 response, outcome, answered_at = await self._forward(request)
             else:

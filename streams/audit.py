@@ -1,267 +1,193 @@
 """The audit: reads the streams and asks the warehouse, and says whether everything is accounted for."""
 
-from collections.abc import AsyncIterator
+import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
-import nats.errors
-import nats.js.errors
-import orjson
 from nats.aio.client import Client
-from nats.js.api import StreamInfo
 
-from schemas.coverage import Coverage
-from schemas.queries import MAX_PAGE
-from streams import subjects, topology
-from streams.accounts import Applied, CoverageBook, Finding, Findings, Severity, Stored, compare, head_gone
-from streams.messages import Received, promised
-from streams.reader import OrderedReader, Source
+from streams import progress, subjects, topology
+from streams.auditing import asking, billing, gone, reading, summing, tenants, walking
+from streams.auditing.accounts import CoverageBook, Findings
+from streams.auditing.report import AuditImpossibleError, AuditReport
+from streams.auditing.scope import STREAMS, Range, Scope
+from streams.auditing.standing import Standing, info, look
 
-_COVERED: Final = subjects.beginning(subjects.COVERED_VALIDATE)
-_SILENCE_S: Final = 5.0
-_ASK_S: Final = 35.0
+__all__ = ["AuditImpossibleError", "AuditReport", "Scope", "run"]
+
+_OUTPUTS: Final = {
+    topology.EVENTS: subjects.beginning(subjects.ALL_EVENTS),
+    topology.LEDGER: subjects.beginning(subjects.ALL_LEDGER),
+}
+_BILLED: Final = {topology.EVENTS: "billing", topology.LEDGER: "corrections"}
+EVERYTHING: Final = Scope()
 
 
-class AuditImpossibleError(Exception):
-    """The audit could not read or ask what it needs. Trying again helps once that answers; the message says what."""
+async def run(client: Client, now: datetime | None = None, scope: Scope = EVERYTHING) -> AuditReport:
+    """The audit of ``scope``. Raises AuditImpossibleError when streams or warehouse do not answer."""
+    return await _Audit(client, scope, now or datetime.now(UTC)).whole()
 
 
-@dataclass(frozen=True, slots=True)
-class AuditReport:
-    """What an audit found. ``ok`` when nothing is wrong; warnings are things a person should know."""
+@dataclass(slots=True)
+class _Audit:
+    """One audit under way."""
 
+    client: Client
+    scope: Scope
     at: datetime
-    findings: tuple[Finding, ...]
+    findings: Findings = field(default_factory=Findings)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Figures by stream and processor, for the curious."""
+    tenants: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    @property
-    def ok(self) -> bool:
-        """Whether there is no error."""
-        return all(finding.severity != "error" for finding in self.findings)
-
-    def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """The findings of one severity."""
-        return tuple(finding for finding in self.findings if finding.severity == severity)
-
-
-async def _read(client: Client, source: Source, after: int, last: int) -> AsyncIterator[Received]:
-    """Messages of ``source`` after ``after``, up to ``last``."""
-    if after >= last:
-        return
-    told = await client.jsm().stream_info(source.stream, subjects_filter=">")
-    if source.filters and not any(_matches(subject, source.filters) for subject in told.state.subjects or {}):
-        return
-    reader = OrderedReader(client, source, after)
-    try:
-        while True:
-            messages = await reader.fetch(2000, _SILENCE_S)
-            for message in messages:
-                if message.sequence > last:
-                    return
-                yield message
-            if not messages or messages[-1].pending == 0 or messages[-1].sequence >= last:
-                return
-    finally:
-        await reader.close()
-
-
-def _matches(subject: str, filters: tuple[str, ...]) -> bool:
-    return any(subject.startswith(pattern.removesuffix(">")) for pattern in filters)
-
-
-async def _merged(first: AsyncIterator[Received], second: AsyncIterator[Received]) -> AsyncIterator[Received]:
-    """Both, in order of sequence."""
-    one, other = await anext(first, None), await anext(second, None)
-    while one is not None or other is not None:
-        if other is None or (one is not None and one.sequence < other.sequence):
-            assert one is not None
-            yield one
-            one = await anext(first, None)
-        else:
-            yield other
-            other = await anext(second, None)
-
-
-def _stored(message: Received) -> Stored:
-    covered = subjects.beginning(message.subject) == _COVERED
-    return Stored(
-        message.sequence,
-        message.subject,
-        promised(message),
-        Coverage.model_validate_json(message.data) if covered else None,
-    )
-
-
-async def _stream(
-    client: Client, stream: str, counted: tuple[str, ...], read: tuple[str, ...], after: int, last: int
-) -> AsyncIterator[Stored]:
-    """Every message of ``stream``: of subjects ``counted`` the headers, of subjects ``read`` the payload as well."""
-    light = _read(client, Source(stream, counted, headers_only=True), after, last)
-    whole = _read(client, Source(stream, read), after, last)
-    async for message in _merged(light, whole) if read else light:
-        yield _stored(message)
-
-
-async def _ask(client: Client, name: str, **params: Any) -> dict[str, Any]:
-    try:
-        reply = await client.request(subjects.query(name), orjson.dumps(params), timeout=_ASK_S)
-    except (nats.errors.NoRespondersError, nats.errors.TimeoutError) as error:
-        raise AuditImpossibleError(
-            f"the warehouse does not answer query.{name}: is `python -m processors aggregate` running?"
-        ) from error
-    answer: dict[str, Any] = orjson.loads(reply.data)
-    if "Agentops-Error" in (reply.headers or {}):
-        raise AuditImpossibleError(f"query.{name}: {answer.get('message')}")
-    return answer
-
-
-async def _applied(client: Client, stream: str, after: int) -> AsyncIterator[Applied]:
-    """Every message of ``stream`` the warehouse has applied after ``after``."""
-    while True:
-        page = await _ask(client, "audit", stream=stream, after=after, limit=MAX_PAGE)
-        for row in page["rows"]:
-            yield Applied(row["sequence"], row["subject"], row["events"], row["lines"], row["unreadable"], row["rows"])
-        if page.get("next_offset") is None:
-            return
-        after = page["rows"][-1]["sequence"]
-
-
-async def _compare(
-    client: Client, stream: str, info: StreamInfo, standing: int, books: tuple[CoverageBook, ...], findings: Findings
-) -> dict[str, int]:
-    """Walks the stream and the warehouse side by side; returns counts."""
-    first, last = info.state.first_seq, info.state.last_seq
-    counted = tuple(subject for subject in info.config.subjects or () if subjects.beginning(subject) != _COVERED)
-    read = tuple(subject for subject in info.config.subjects or () if subjects.beginning(subject) == _COVERED)
-    counts = {"first": first, "last": last, "messages": 0, "events": 0, "applied": standing}
-    rows = _applied(client, stream, max(0, first - 1))
-    row = await anext(rows, None)
-    following = first
-    async for stored in _stream(client, stream, counted, read, max(0, first - 1), last):
-        if stored.sequence > following:
-            counts["gone"] = counts.get("gone", 0) + stored.sequence - following
-        while row is not None and row.sequence < stored.sequence:
-            compare(stream, None, row, findings)
-            row = await anext(rows, None)
-        same = row if row is not None and row.sequence == stored.sequence else None
-        if stored.sequence <= standing or same is not None:
-            compare(stream, stored, same, findings)
-        if same is not None:
-            row = await anext(rows, None)
+    async def whole(self) -> AuditReport:
+        """Everything that is to be audited."""
+        began, scope = time.monotonic(), self.scope
+        telemetry = (await info(self.client, topology.TELEMETRY)).state.first_seq
+        standing = [
+            await look(self.client, name, scope)
+            for name in STREAMS
+            if scope.reads(name) or (scope.bills and name in _BILLED and name in scope.streams)
+        ]
+        # The warehouse is asked after the streams: it may only have applied more than they showed, never seem to lack it.
+        applied_to = {row["stream"]: int(row["applied_sequence"]) for row in await asking.rows(self.client, "status")}
+        books = [await self._stream(each, applied_to.get(each.name, 0)) for each in standing]
+        if scope.has("aggregate") and scope.tenant is None:
+            await tenants.sums(self.client, self.findings)
+        if scope.has("validate") and scope.tenant is None:
+            await self._telemetry(telemetry)
         for book in books:
-            book.see(stored)
-        following = stored.sequence + 1
-        counts["messages"] += 1
-        counts["events"] += stored.events if stored.coverage is None else 0
-    while row is not None and row.sequence <= last:
-        compare(stream, None, row, findings)
-        row = await anext(rows, None)
-    gone = last + 1 - following + counts.get("gone", 0) if last else 0
-    purged = findings.bad(f"{stream}.purged")
-    if gone > purged:
-        findings.add(
-            "error", f"{stream}.purged", f"{gone - purged:,} messages between {first:,} and {last:,} of {stream} were deleted by hand",
-            gone=gone,
-        )  # fmt: skip
-    return counts
+            if book is not None:
+                self.counts[book.processor] = {
+                    "records": book.records, "received": book.received, "valid": book.valid, "dead": book.dead,
+                    "duplicates": book.duplicates, "missing": book.missing, "covered": max(book.until.values(), default=0),
+                }  # fmt: skip
+        self._tell_good()
+        return AuditReport(self.at, self.findings.all(), self.counts, self.tenants, round(time.monotonic() - began, 3))
 
-
-async def _head(client: Client, stream: str, info: StreamInfo, now: datetime, findings: Findings) -> None:
-    """Whether what no longer stands at the head of the stream has aged out, or was purged."""
-    first = info.state.first_seq
-    if first <= 1:
-        return
-    page = await _ask(client, "audit", stream=stream, after=max(0, first - 2), limit=1)
-    before = next((row for row in page["rows"] if row["sequence"] < first), None)
-    max_age = timedelta(seconds=info.config.max_age or 0)
-    if before is None:
-        findings.add("ok", f"{stream}.head", f"{stream} begins at {first:,}; the warehouse never had what stood before")
-        return
-    severity = head_gone(datetime.fromisoformat(before["stored_at"]), max_age, now)
-    how = "aged out" if severity == "ok" else "were purged by hand: younger than the stream's age limit"
-    findings.add(severity, f"{stream}.head", f"{first - 1:,} messages before {first:,} of {stream} {how}", first=first)
-
-
-async def _billing(client: Client, findings: Findings) -> None:
-    offset = 0
-    words = {
-        "missing": "has no ledger entry",
-        "doubled": "was charged more than once",
-        "entry twice": "has a correction that stands twice",
-    }
-    while True:
-        page = await _ask(client, "audit", check="billing", limit=MAX_PAGE, offset=offset)
-        for row in page["rows"]:
-            findings.add(
-                "error", f"billing.{row['problem'].replace(' ', '_')}",
-                f"model call {row['event_id']} of {row['tenant_id']}/{row['agent_id']} {words[row['problem']]}",
-                event_id=row["event_id"], tenant_id=row["tenant_id"], entries=row["entries"],
-            )  # fmt: skip
-        if page.get("next_offset") is None:
-            return
-        offset = page["next_offset"]
-
-
-def _waiting(name: str, waiting: int, who: str, findings: Findings) -> None:
-    if waiting > 0:
-        findings.add("warning", f"{name}.lag", f"{waiting:,} messages of {name} wait for {who}", waiting=waiting)
-
-
-async def run(client: Client, now: datetime | None = None) -> AuditReport:
-    """The whole audit; reads every message's header once. Raises AuditImpossibleError when streams or warehouse do not answer."""
-    at, findings = now or datetime.now(UTC), Findings()
-    infos: dict[str, StreamInfo] = {}
-    for name in (topology.TELEMETRY, topology.EVENTS, topology.LEDGER, topology.ALERTS):
-        try:
-            infos[name] = await client.jsm().stream_info(name)
-        except (nats.js.errors.NotFoundError, nats.errors.Error, TimeoutError) as error:
-            raise AuditImpossibleError(
-                f"stream {name} does not answer ({type(error).__name__}): `agentops doctor` says more"
-            ) from error
-    # The warehouse is asked after the streams: it may only have applied more than they showed, never seem to lack it.
-    standing = {row["stream"]: int(row["applied_sequence"]) for row in (await _ask(client, "status"))["rows"]}
-    validate = CoverageBook(
-        "validate", subjects.beginning(subjects.ALL_EVENTS), infos[topology.EVENTS].state.first_seq <= 1, findings
-    )
-    cost = CoverageBook("cost", subjects.beginning(subjects.ALL_LEDGER), infos[topology.LEDGER].state.first_seq <= 1, findings)
-    books = {topology.EVENTS: (validate,), topology.LEDGER: (cost,), topology.ALERTS: ()}
-    counts: dict[str, dict[str, int]] = {}
-    for name, own in books.items():
-        info = infos[name]
-        await _head(client, name, info, at, findings)
-        counts[name] = await _compare(client, name, info, standing.get(name, 0), own, findings)
-        _waiting(name, info.state.last_seq - standing.get(name, 0), "the warehouse", findings)
-    await _billing(client, findings)
-    telemetry = infos[topology.TELEMETRY].state
-    _waiting(topology.TELEMETRY, telemetry.last_seq - validate.covered if telemetry.messages else 0, "validate", findings)
-    for book in (validate, cost):
-        counts[book.processor] = {
-            "records": book.records, "received": book.received, "valid": book.valid, "dead": book.dead,
-            "duplicates": book.duplicates, "missing": book.missing, "covered": book.covered,
-        }  # fmt: skip
-    _tell_good(findings, counts)
-    return AuditReport(at, findings.all(), counts)
-
-
-def _tell_good(findings: Findings, counts: dict[str, dict[str, int]]) -> None:
-    """What was checked and found right, in words."""
-    for processor in ("validate", "cost"):
-        if not findings.bad(f"{processor}.coverage") and not findings.bad(f"{processor}.outputs"):
-            told = counts[processor]
-            findings.add(
-                "ok", f"{processor}.coverage",
-                f"{told['records']:,} coverage records of {processor} follow each other without a gap: received {told['received']:,} = "
-                f"valid {told['valid']:,} + dead {told['dead']:,} + duplicates {told['duplicates']:,}",
-            )  # fmt: skip
-    for stream in (topology.EVENTS, topology.LEDGER, topology.ALERTS):
-        if not any(findings.bad(f"{stream}.{check}") for check in ("applied", "counts", "rows", "purged")):
-            told = counts[stream]
-            findings.add(
-                "ok",
-                f"{stream}.rows",
-                f"{told['messages']:,} messages of {stream} with {told['events']:,} events stand in the warehouse",
+    async def _stream(self, standing: Standing, applied_to: int) -> CoverageBook | None:
+        """One stream: its head, what is missing in it, its records, the warehouse beside it, and what is billed from it."""
+        scope, name = self.scope, standing.name
+        until = min(standing.range.last, applied_to)
+        parts = await summing.windows(self.client, standing, until)
+        book = None
+        if scope.reads(name):
+            await gone.head(self.client, standing, scope.tenant, self.at, self.findings)
+            if scope.tenant is None:
+                await gone.between(self.client, standing, self.findings)
+            book = await self._book(standing)
+            messages = await self._compare(standing, until, parts, book)
+            if book is not None:
+                await self._records(standing, until, book)
+            self.counts[name] = {
+                "first": standing.standing.after + 1, "last": standing.range.last, "messages": messages, "events": 0, "applied": applied_to,
+            }  # fmt: skip
+            if standing.deleted or standing.deleted_more:
+                self.counts[name]["gone"] = len(standing.deleted) + standing.deleted_more
+        if scope.reads(name) and scope.has("aggregate"):
+            self.counts[name]["events"] = await tenants.tenants(
+                self.client, standing, Range(standing.range.after, until), scope.tenant, self.tenants, self.findings
             )
-    if not any(findings.bad(f"billing.{problem}") for problem in ("missing", "doubled", "entry_twice")):
-        findings.add("ok", "billing", "every billable model call has exactly one charge")
+            if scope.until is None and name not in scope.sequences:
+                self._waiting(name, standing.last - applied_to, "the warehouse")
+        if scope.bills and name in _BILLED:
+            await billing.billing(self.client, parts, _BILLED[name], scope.tenant, self.findings)
+        return book
+
+    async def _book(self, standing: Standing) -> CoverageBook | None:
+        """Records are judged as the successors of those before the range, which the warehouse knows."""
+        stage, wanted = self.scope.accounts(standing.name), standing.standing
+        if stage is None:
+            return None
+        rows = await asking.rows(self.client, check="coverage", stream=standing.name, after=wanted.after, until=wanted.last)
+        return CoverageBook(
+            processor=stage,
+            outputs=_OUTPUTS[standing.name],
+            from_the_start=wanted.after < standing.began_at,
+            findings=self.findings,
+            counting=self.scope.every_message and self.scope.has("aggregate"),
+            covered_before={row["partition"]: row["covered_before"] for row in rows if row["covered_before"] is not None},
+        )
+
+    async def _compare(self, standing: Standing, until: int, parts: list[Range], book: CoverageBook | None) -> int:
+        """Stream and warehouse, message by message or by sums; returns how many messages stand in the range."""
+        scope, wanted = self.scope, standing.standing
+        rows_too = scope.has("aggregate")
+        if rows_too and (scope.every_message or scope.tenant is not None):
+            return await walking.walk(self.client, standing, until, scope.tenant, book, self.findings)
+        if book is not None:
+            async for stored in reading.records(self.client, standing):
+                book.see(stored)
+        await summing.sums(
+            self.client, standing, parts, book.processor if book is not None else None, self.findings, rows_too=rows_too
+        )
+        return max(0, wanted.last - wanted.after - len(standing.deleted))
+
+    async def _records(self, standing: Standing, until: int, book: CoverageBook) -> None:
+        """Whether the warehouse has the records that stand in the stream."""
+        if until < standing.range.last:
+            # It is still applying; its sums would be those of fewer records.
+            return
+        rows = await asking.rows(self.client, check="coverage", stream=standing.name, after=standing.standing.after, until=until)
+        for told in ("records", "received", "valid", "dead", "duplicates"):
+            held, stood = sum(row[told] for row in rows), getattr(book, told)
+            if held != stood:
+                self.findings.add(
+                    "error", f"{book.processor}.records",
+                    f"the coverage records of {book.processor} in the warehouse come to {held:,} {told}, those in {standing.name} to {stood:,}",
+                    expected=stood, found=held,
+                )  # fmt: skip
+
+    async def _telemetry(self, first: int) -> None:
+        """What waits for validate, and whether something went before it came to it."""
+        told = await info(self.client, topology.TELEMETRY)
+        partitions = range(topology.partitions_of(told.config))
+        rows = {row["partition"]: row for row in await asking.rows(self.client, check="coverage", stream=topology.EVENTS)}
+        # A record may have aged out of the stream; the warehouse still has it.
+        known = {partition: int(row["covered"] or 0) for partition, row in rows.items()}
+        covered = min([max(await progress.covered(self.client, one), known.get(one, 0)) for one in partitions])
+        if covered + 1 < first and first > (told.config.first_seq or 1):
+            self._lost(covered + 1, first - 1, first - 1 - covered)
+        if len(partitions) > 1 and rows.keys() == set(partitions) and len(set(known.values())) == 1:
+            # A record of one of several partitions cannot tell what is missing: the others' messages lie between.
+            begun = min(row["begun"] for row in rows.values())
+            self._lost(begun, covered, known[0] - begun + 1 - sum(row["messages"] + row["missing"] for row in rows.values()))
+        if self.scope.until is None:
+            self._waiting(topology.TELEMETRY, (await progress.waiting(self.client)).messages, "validate")
+
+    def _lost(self, first: int, last: int, number: int) -> None:
+        if number > 0:
+            self.findings.add(
+                "error", "validate.purged",
+                f"{number:,} messages of {topology.TELEMETRY} between {first:,} and {last:,} were gone before validate "
+                "covered them: purged or deleted by hand",
+                first=first, last=last, missing=number,
+            )  # fmt: skip
+
+    def _waiting(self, name: str, waiting: int, who: str) -> None:
+        if waiting > 0:
+            self.findings.add("warning", f"{name}.lag", f"{waiting:,} messages of {name} wait for {who}", waiting=waiting)
+
+    def _tell_good(self) -> None:
+        """What was checked and found right, in words."""
+        findings, counts = self.findings, self.counts
+        for stage in ("validate", "cost"):
+            if stage in counts and not any(findings.bad(f"{stage}.{check}") for check in ("coverage", "outputs", "records")):
+                told = counts[stage]
+                findings.add(
+                    "ok", f"{stage}.coverage",
+                    f"{told['records']:,} coverage records of {stage} follow each other without a gap: received {told['received']:,} = "
+                    f"valid {told['valid']:,} + dead {told['dead']:,} + duplicates {told['duplicates']:,}",
+                )  # fmt: skip
+        checks = ("applied", "counts", "rows", "purged", "tenants", "many")
+        for name in STREAMS if self.scope.has("aggregate") else ():
+            if name in counts and not any(findings.bad(f"{name}.{check}") for check in checks):
+                told = counts[name]
+                findings.add(
+                    "ok", f"{name}.rows",
+                    f"{told['messages']:,} messages of {name} with {told['events']:,} events stand in the warehouse",
+                )  # fmt: skip
+        if self.scope.bills and not any(map(findings.bad, billing.CHECKS)):
+            findings.add(
+                "ok", "billing", "every billable model call has exactly one charge, and every correction the entry it names"
+            )

@@ -26,7 +26,17 @@ MAX_PAYLOAD: Final = 2 * 1024 * 1024
 _READ: Final = ["_INBOX.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$SRV.>"]
 ROLES: Final[dict[str, list[str]]] = {
     "system": [">"],
-    "operator": [*_READ, "telemetry.>", "command.*.operator.*", "agent.>", "query.>", "$KV.acknowledgements.>"],
+    "operator": [
+        *_READ,
+        "telemetry.>",
+        "command.*.operator.*",
+        "agent.>",
+        "query.>",
+        "warehouse.snapshot",
+        "cost.operator.*",
+        "$KV.acknowledgements.>",
+        "$KV.budgets.>",
+    ],
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
     "sidecar": [*_READ, "telemetry.>", "agent.>"],
 }
@@ -173,7 +183,13 @@ class EmbeddedServer:
                 binary(), "-c", str(self.directory / "nats.conf"), stdout=output, stderr=output, start_new_session=True,
                 preexec_fn=die_with_parent if self.dies_with_parent else None,
             )  # fmt: skip
-        (self.directory / "nats-server.pid").write_text(str(self.process.pid))
+        try:
+            (self.directory / "nats-server.pid").write_text(str(self.process.pid))
+        except OSError as error:
+            # Left running, it would hold the port against the next attempt.
+            await self.stop()
+            msg = f"the data directory {self.directory} is not usable: {error}. Make room, or choose another with --data"
+            raise ServerError(msg) from error
         await self._healthy(patience_s, log_path)
 
     async def _healthy(self, patience_s: float, log_path: Path) -> None:
@@ -215,6 +231,14 @@ class EmbeddedServer:
         if self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
+
+    async def trouble(self, http: httpx.AsyncClient) -> str | None:
+        """What the server itself says is wrong with it; None where nothing is, and where it does not answer at all."""
+        try:
+            answer = await http.get(f"{self.monitor_url}/healthz", timeout=1.0)
+        except httpx.HTTPError:
+            return None
+        return None if answer.status_code == httpx.codes.OK else answer.text.strip()[:500] or f"status {answer.status_code}"
 
     def is_running(self) -> bool:
         """Whether the child process lives."""

@@ -83,9 +83,12 @@ class TypedBucket(Generic[Value]):
         except nats.js.errors.KeyWrongLastSequenceError as error:
             raise ChangedMeanwhileError(key) from error
 
-    async def delete(self, key: str) -> None:
-        """Removes a value; its history stays."""
-        await self._store.delete(key)
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        """Removes a value; its history stays. With ``revision`` only if it is still at that; raises ChangedMeanwhileError."""
+        try:
+            await self._store.delete(key, revision)
+        except nats.js.errors.BadRequestError as error:
+            raise ChangedMeanwhileError(key) from error
 
     async def all(self) -> dict[str, Value]:
         """Every present value by key."""
@@ -94,6 +97,13 @@ class TypedBucket(Generic[Value]):
             if entry.value is not None:
                 found[entry.key] = entry.value
         return found
+
+    async def keys(self) -> set[str]:
+        """The keys of every present value, readable or not."""
+        try:
+            return set(await self._store.keys())
+        except nats.js.errors.NoKeysError:
+            return set()
 
     async def history(self, key: str) -> list[Entry[Value]]:
         """Every kept revision of ``key``, oldest first."""

@@ -7,16 +7,13 @@ starts again right after the last position handed out, so what is read is always
 """
 
 import asyncio
-import contextlib
 import json
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import nats.errors
-import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -36,12 +33,10 @@ _HEADROOM_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What to read. ``consumer`` names the server-side consumer of a work queue; elsewhere it is ephemeral."""
+    """What to read: a stream kept by limits, whose messages stay when they are read."""
 
     stream: str
     filters: tuple[str, ...] = ()
-    consumer: str | None = None
-    """Given: a work queue, read with explicit acks. A second reader of the same name takes over."""
     buffer_messages: int = 4000
     buffer_bytes: int = 16 * 1024 * 1024
     """At most this much (or one message, where that is more) waits in memory; then the server keeps the rest."""
@@ -114,11 +109,6 @@ class OrderedReader:
             if loop.time() >= deadline:
                 return []
 
-    async def acknowledge(self, messages: Sequence[Received]) -> None:
-        """Tells a work queue that ``messages`` are covered and may go."""
-        for message in messages:
-            await self._client.publish(message.reply, b"+ACK")
-
     async def reset(self, reason: str, position: int | None = None) -> None:
         """Forgets buffer and consumer; reading goes on after ``position`` (default: where it stood)."""
         if position is not None:
@@ -161,7 +151,7 @@ class OrderedReader:
             raise nats.errors.ConnectionReconnectingError
         if self._subscription is not None:
             return
-        config = await self._consumer_config()
+        config = self._consumer_config()
         async with asyncio.timeout(5):
             info = await self._js.add_consumer(self.source.stream, config)
             self._consumer = info.name
@@ -176,29 +166,17 @@ class OrderedReader:
                 self._client.new_inbox(), cb=put, pending_msgs_limit=-1, pending_bytes_limit=-1
             )
 
-    async def _consumer_config(self) -> ConsumerConfig:
+    def _consumer_config(self) -> ConsumerConfig:
         filters: dict[str, Any] = {"filter_subjects": list(self.source.filters)} if self.source.filters else {}
         if self.source.headers_only:
             filters["headers_only"] = True
-        if self.source.consumer is None:
-            return ConsumerConfig(
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=self.position + 1,
-                ack_policy=AckPolicy.NONE,
-                inactive_threshold=120.0,
-                mem_storage=True,
-                num_replicas=1,
-                **filters,
-            )
-        # A fresh consumer of a work queue begins with the oldest message nobody has acknowledged: in order again.
-        with contextlib.suppress(nats.js.errors.NotFoundError):
-            await self._js.delete_consumer(self.source.stream, self.source.consumer)
         return ConsumerConfig(
-            durable_name=self.source.consumer,
-            deliver_policy=DeliverPolicy.ALL,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=60.0,
-            max_ack_pending=100_000,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self.position + 1,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=120.0,
+            mem_storage=True,
+            num_replicas=1,
             **filters,
         )
 
@@ -264,18 +242,16 @@ class OrderedReader:
         self._expected += 1
         if got.sequence > (self._buffer[-1].sequence if self._buffer else self.position):
             self._buffer.append(got)
-        elif got.sequence > self.position:
-            # Delivered again because its acknowledgement took too long: the first copy is still in the buffer.
-            pass
-        elif self.source.consumer is not None:
-            # Covered before, its acknowledgement was lost.
-            await self.acknowledge((got,))
         return True
 
     async def _told(self, status: str, message: Msg) -> bool:
         if status == "100":
             if message.reply:
                 await self._client.publish(message.reply, b"")
+            told = (message.headers or {}).get("Nats-Last-Consumer", "")
+            if told.isdigit() and int(told) >= self._expected:
+                await self.reset(f"delivery {self._expected} did not arrive, {told} was sent")
+                return False
             return True
         if status in {"404", "408"}:
             self._asked = 0

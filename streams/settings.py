@@ -8,6 +8,16 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
+class TopologySettings(BaseSettings):
+    """Of the streams themselves. Every field is the environment variable ``AGENTOPS_<FIELD>``."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENTOPS_", frozen=True, use_attribute_docstrings=True, extra="ignore")
+
+    partitions: int | None = Field(default=None, ge=1, le=256)
+    """Into how many partitions TELEMETRY is cut, for as many instances of validate at work at once; the number may only grow.
+    Without it, as many as there are: one at first."""
+
+
 class NatsSettings(BaseSettings):
     """Where NATS is and who we are there. Every field is the environment variable ``NATS_<FIELD>``."""
 

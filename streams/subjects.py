@@ -14,6 +14,12 @@ ALL_AUDIT: Final = "audit.>"
 COVERED_VALIDATE: Final = "covered.validate.>"
 COVERED_COST: Final = "covered.cost.>"
 
+WAREHOUSE_SNAPSHOT: Final = "warehouse.snapshot"
+"""Asks the aggregate for a snapshot of its warehouse."""
+
+COST_PRICES: Final = "cost.*.prices"
+COST_CORRECTIONS: Final = "cost.*.corrections"
+
 MANAGER_COMMAND: Final = "agent.manager.command"
 MANAGER_QUERY: Final = "agent.manager.query"
 MANAGER_RESPONSE: Final = "agent.manager.response"
@@ -21,12 +27,27 @@ AGENT_STATUS: Final = "agent.status"
 AGENT_METRICS: Final = "agent.metrics"
 RESERVED_AGENT_ID: Final = "manager"
 
+RETIRED_TELEMETRY: Final = "retired.telemetry"
+"""What a TELEMETRY that is being moved listens to: nobody publishes it."""
+MOVING_TELEMETRY: Final = "moving.telemetry.>"
+
+_TELEMETRY: Final = "telemetry"
+_MOVING: Final = "moving."
+_PARTITION: Final = "partition"
+_PARTITIONED: Final = "partition."
+
 UNKNOWN: Final = "unknown"
 """Stands in a subject for a token that may not stand there itself."""
 
 
 class InvalidTokenError(ValueError):
     """A value may not stand in a subject. Trying again does not help."""
+
+
+def of_tenant(pattern: str, tenant: str) -> tuple[str, ...]:
+    """The filters for one tenant's part of ``events.>``, ``dead.>``, ``ledger.>`` or ``alerts.>``."""
+    first = f"{beginning(pattern)}.{token(tenant)}"
+    return first, f"{first}.>"
 
 
 def token(value: str) -> str:
@@ -51,6 +72,46 @@ def is_telemetry(subject: str) -> bool:
     """Whether ``subject`` is a valid ``telemetry.<tenant>.<agent>.<kind>``."""
     first, *rest = subject.split(".")
     return first == "telemetry" and len(rest) == 3 and all(map(is_token, rest))
+
+
+def partition_transform(partitions: int) -> tuple[str, str]:
+    """How TELEMETRY names what it stores once there are several partitions: ``partition.<number>.`` and the subject as it came.
+
+    The server chooses the number by tenant and agent. What has another form than ``telemetry.<tenant>.<agent>.<kind>`` keeps its subject.
+    """
+    choice = f"{{{{partition({partitions},1,2)}}}}"
+    return (
+        f"{_TELEMETRY}.*.*.*",
+        f"{_PARTITION}.{choice}.{_TELEMETRY}.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}.{{{{wildcard(3)}}}}",
+    )
+
+
+def of_partition(number: int) -> tuple[str, ...]:
+    """``partition.<number>.>``, a filter; the first partition also takes what carries no number."""
+    return (f"{_PARTITION}.{number}.>", *((ALL_TELEMETRY,) if number == 0 else ()))
+
+
+def is_partitioned(subject: str) -> bool:
+    """Whether a stored subject carries the number of its partition."""
+    return subject.startswith(_PARTITIONED)
+
+
+def without_partition(subject: str) -> tuple[str, int]:
+    """A stored subject as it was published, and its partition."""
+    if not is_partitioned(subject):
+        return subject, 0
+    _, number, original = subject.split(".", 2)
+    return original, int(number)
+
+
+def moving(subject: str) -> str:
+    """``moving.<subject>``: a message of TELEMETRY while that is made anew."""
+    return f"{_MOVING}{subject}"
+
+
+def moved(subject: str) -> str:
+    """The subject a ``moving.<subject>`` had."""
+    return subject.removeprefix(_MOVING)
 
 
 def events(tenant: str, kind: str) -> str:
@@ -86,6 +147,21 @@ def covered(processor: str, partition: int = 0) -> str:
 def ledger(tenant: str) -> str:
     """``ledger.<tenant>``."""
     return f"ledger.{token(tenant)}"
+
+
+def ledger_corrections(tenant: str, day: str) -> str:
+    """``ledger.<tenant>.corrections.<yyyymmdd>``: reversals and adjustments of entries whose calls happened on that day."""
+    return f"ledger.{token(tenant)}.corrections.{token(day)}"
+
+
+def cost_prices(user: str) -> str:
+    """``cost.<user>.prices``: asks cost to change what is in force; publish permission pins the user token."""
+    return f"cost.{token(user)}.prices"
+
+
+def cost_corrections(user: str) -> str:
+    """``cost.<user>.corrections``: asks cost to correct ledger entries; publish permission pins the user token."""
+    return f"cost.{token(user)}.corrections"
 
 
 def alerts(tenant: str, severity: str, rule: str) -> str:

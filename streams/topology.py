@@ -1,9 +1,10 @@
 """Every stream and bucket, as plain values on one page. ``streams.apply`` makes the server agree with it."""
 
+import re
 from datetime import timedelta
 from typing import Final
 
-from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig, SubjectTransform
 
 from streams import subjects
 
@@ -40,12 +41,24 @@ def _stream(name: str, listens: tuple[str, ...], max_bytes: int, description: st
     )
 
 
-def streams(replicas: int = 1) -> tuple[StreamConfig, ...]:
+def partitions_of(telemetry: StreamConfig) -> int:
+    """Into how many partitions this TELEMETRY is cut; 1 where it is whole."""
+    if telemetry.subject_transform is None:
+        return 1
+    found = re.search(r"partition\((\d+)", telemetry.subject_transform.dest)
+    return int(found[1]) if found is not None else 1
+
+
+def streams(replicas: int = 1, partitions: int = 1) -> tuple[StreamConfig, ...]:
     """The streams, in the order in which data flows. All refuse when full: nothing accepted is ever pushed out."""
     telemetry = _stream(
-        TELEMETRY, (subjects.ALL_TELEMETRY,), 8 * GIB, "What agents and sidecars say, until validate has covered it"
+        TELEMETRY,
+        (subjects.ALL_TELEMETRY,),
+        8 * GIB,
+        "What agents and sidecars say, until validate has covered it, and purged it",
     )
-    telemetry.retention = RetentionPolicy.WORK_QUEUE
+    if partitions > 1:
+        telemetry.subject_transform = SubjectTransform(*subjects.partition_transform(partitions))
     events = _stream(
         EVENTS, (subjects.ALL_EVENTS, subjects.ALL_DEAD, subjects.COVERED_VALIDATE), 32 * GIB,
         "Validated events, dead letters, and the coverage records that account for both",
@@ -74,6 +87,12 @@ OBSERVATIONS: Final = "observations"
 FAULTS: Final = "faults"
 ACKNOWLEDGEMENTS: Final = "acknowledgements"
 CHECKPOINTS: Final = "checkpoints"
+PRICES: Final = "prices"
+LEASES: Final = "leases"
+LEASES_FORGOTTEN: Final = timedelta(hours=1)
+"""What instances that are no more have left behind."""
+BUDGETS: Final = "budgets"
+BUDGET_FLAGS: Final = "budget_flags"
 
 
 def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
@@ -84,7 +103,11 @@ def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
         (OBSERVATIONS, 1, "How each agent is, as the health processor judges"),
         (FAULTS, 8, "Faults asked of each agent, with deadlines"),
         (ACKNOWLEDGEMENTS, 1, "Alerts a person has acknowledged"),
+        (BUDGETS, 64, "What may be spent, by whom, in which period, with its history"),
+        (BUDGET_FLAGS, 1, "Spent budgets by which doors refuse, each until its period ends"),
+        (PRICES, 8, "Price books and what is in force, each version for ever under a key of its own"),
         (CHECKPOINTS, 1, "State of processors without output of their own, with the stream offset it belongs to"),
+        (LEASES, 1, "Which instance of a processor works on which partition; key <processor>.<partition>"),
     )
     return tuple(
         KeyValueConfig(
@@ -95,6 +118,7 @@ def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
             replicas=replicas,
             max_value_size=1_000_000,
             direct=True,
+            ttl=LEASES_FORGOTTEN.total_seconds() if bucket == LEASES else None,
         )
         for bucket, history, about in rows
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agent_manager.cli.commands import agents, alerts, dead, events, faults, query, streams, system, up
+from agent_manager.cli.commands import agents, alerts, budgets, dead, events, faults, ledger, prices, query, snapshots, streams, system, up
 from agent_manager.cli.failure import FAILED, INTERRUPTED, CommandFailedError
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -47,8 +47,13 @@ app.command(
     epilog="Example: agentops query runs --agent my-agent --limit 20",
     add_help_option=False,
 )(query.query)
+app.add_typer(budgets.app, name="budgets", rich_help_panel="Data")
+app.add_typer(prices.app, name="prices", rich_help_panel="Money")
+app.add_typer(ledger.app, name="ledger", rich_help_panel="Money")
 app.add_typer(dead.app, name="dead", rich_help_panel="Data")
-app.command(rich_help_panel="Data", epilog="Example: agentops audit --json")(system.audit)
+app.command(rich_help_panel="Data", epilog="Example: agentops audit --last 1h")(system.audit)
+app.command(rich_help_panel="Data", epilog="Example: agentops replay --into /tmp/warehouse.duckdb")(snapshots.replay)
+app.add_typer(snapshots.app, name="snapshot", rich_help_panel="Data")
 app.add_typer(streams.app, name="streams", rich_help_panel="Parts")
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.sidecar)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.processors)

@@ -12,6 +12,7 @@ import structlog
 from nats.aio.client import Client
 
 from dashboard.hub import asking, watching
+from dashboard.hub.auditing import Auditor
 from dashboard.hub.errands import Errands, Tab
 from dashboard.hub.orders import Acknowledge, Order
 from dashboard.model.page import Link, PageModel
@@ -37,6 +38,7 @@ class Hub:
     """One a process. ``run`` until cancelled. Tabs come and go by ``open`` and ``close``."""
 
     nats: NatsSettings
+    audit_every_s: float = 300.0
     model: PageModel = field(default_factory=PageModel)
     tabs: dict[int, Tab] = field(default_factory=dict)
     sequence: int = 0
@@ -90,6 +92,7 @@ class Hub:
                 group.create_task(self._tick(), name="dashboard-tick")
                 group.create_task(self._ask(), name="dashboard-ask")
                 group.create_task(self._keep(), name="dashboard-keep")
+                group.create_task(self._audit(), name="dashboard-audit")
         finally:
             self._errands.stop()
             if self._client is not None and not self._client.is_closed:
@@ -228,4 +231,15 @@ class Hub:
                     LOOP_ERRORS.labels("dashboard-ask").inc()
                     log.exception("hub.ask_broke", error=repr(error))
                 self._pollster.asked(question, time.monotonic())
+                self._dirty.set()
+
+    async def _audit(self) -> None:
+        auditor = Auditor(self.audit_every_s)
+        while True:
+            await asyncio.sleep(0.5)
+            client = self._client
+            if not self.tabs or client is None or not client.is_connected or not self.model.loaded:
+                continue
+            if auditor.due(time.monotonic()):
+                self.model.audited(await auditor.look(client, self.now_ms()))
                 self._dirty.set()

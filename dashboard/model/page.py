@@ -95,6 +95,10 @@ class PageModel:
             self.sections[name] = value
             self._changed.add(name)
 
+    def audited(self, audit: dict[str, Any]) -> None:
+        """Takes the latest audit (``model.audit``)."""
+        self._section("audit", audit)
+
     def silence(self, why: str, now_ms: int) -> None:
         """The warehouse did not answer."""
         if self.warehouse.state != "silent" or self.warehouse.message != why:

@@ -39,7 +39,7 @@ def build(settings: DashboardSettings, nats: NatsSettings, port: int) -> Any:
     """The ASGI application; its lifespan runs the hub."""
     # Anything else would fetch from other machines; Bokeh reads it at each page.
     os.environ["BOKEH_RESOURCES"] = "server"
-    hub = Hub(nats)
+    hub = Hub(nats, settings.audit_every_s)
     where = assets.address()
     login = Login(settings.password.get_secret_value() if settings.password else None, where)
 

@@ -16,14 +16,16 @@ from pydantic import ValidationError
 from processors.aggregate import rollups
 from processors.aggregate.asking import InvalidQuestionError, Question
 from processors.aggregate.queries.alerts import alerts
+from processors.aggregate.queries.auditing import audit
 from processors.aggregate.queries.failures import failures
 from processors.aggregate.queries.fleet import fleet
 from processors.aggregate.queries.latency import latency
+from processors.aggregate.queries.ledger import ledger, ledger_days, ledger_duplicates, ledger_problems
 from processors.aggregate.queries.runs import runs
 from processors.aggregate.queries.scope_spend import scope_spend
 from processors.aggregate.queries.spans import run
 from processors.aggregate.queries.spend import spend
-from processors.aggregate.queries.standing import audit, status, throughput
+from processors.aggregate.queries.standing import status, throughput
 from processors.aggregate.queries.timeseries import timeseries
 from processors.aggregate.warehouse import Warehouse
 from schemas.errors import field_errors
@@ -44,6 +46,10 @@ BUILD: Final[Mapping[str, Callable[[Any, datetime], Question]]] = {
     "latency": latency,
     "timeseries": timeseries,
     "scope_spend": scope_spend,
+    "ledger": ledger,
+    "ledger_days": ledger_days,
+    "ledger_duplicates": ledger_duplicates,
+    "ledger_problems": ledger_problems,
     "alerts": alerts,
     "throughput": throughput,
     "status": status,
@@ -172,7 +178,8 @@ def _fetch(cursor: duckdb.DuckDBPyConnection, question: Question, most: int, off
     """At most ``most`` rows from ``offset`` on, of one snapshot."""
     if rollups.ASKED in question.sql:
         cursor.execute("BEGIN")
-        given = question.parameters | rollups.positions(cursor)
+        folded = rollups.positions(cursor)
+        given = question.parameters | {name: value for name, value in folded.items() if f"${name}" in question.sql}
     else:
         given = question.parameters
     if question.shape is not None:

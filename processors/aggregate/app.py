@@ -20,6 +20,7 @@ from processors.aggregate.gathering import Gatherer, pause_s
 from processors.aggregate.lines import Reader, Unreadable
 from processors.aggregate.service import QueryService
 from processors.aggregate.settings import AggregateSettings
+from processors.aggregate.snapshot_door import SnapshotDoor
 from processors.aggregate.standing import Wiped, judge
 from processors.aggregate.warehouse import Offset, Resources, Warehouse, WarehouseUnusableError
 from processors.runner import HaltedError, ProcessorContext
@@ -83,6 +84,7 @@ class Aggregate:
         self._client: Client | None = None
         self._warehouse: Warehouse | None = None
         self._service: QueryService | None = None
+        self._snapshots: SnapshotDoor | None = None
         self._worker: ThreadPoolExecutor | None = None
         self._folder: ThreadPoolExecutor | None = None
         self._reader = Reader()
@@ -126,6 +128,8 @@ class Aggregate:
         self._gatherer = Gatherer(readers, self._settings.batch_events, self._settings.batch_bytes)
         self._service = QueryService(self._client, warehouse, self._settings)
         await self._service.start()
+        self._snapshots = SnapshotDoor(self._client, warehouse, self._context.data_directory / "snapshots")
+        await self._snapshots.start()
         self._trouble = {}
         log.info(
             "aggregate.started",
@@ -161,6 +165,9 @@ class Aggregate:
         service, self._service = self._service, None
         if service is not None:
             await service.stop()
+        snapshots, self._snapshots = self._snapshots, None
+        if snapshots is not None:
+            await snapshots.stop()
         gatherer, self._gatherer = self._gatherer, None
         if gatherer is not None:
             for reader in gatherer.readers.values():

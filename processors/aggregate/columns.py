@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from schemas.events import KINDS
+from schemas.prices.units import FIELDS
 
 Type = Literal["text", "instant", "integer", "number", "flag", "uuid", "usd", "texts", "checks", "samples", "pairs"]
 """What a column holds. ``usd`` is exact, ``pairs`` an open map as a list of key and value."""
@@ -70,9 +71,13 @@ ENVELOPE: Final = (
 """What every event has."""
 
 _ERROR: Final = _columns("error", "error_", type="text", message="text", code="text", retryable="flag")
+_COUNTS: Final[Mapping[str, Type]] = dict.fromkeys(FIELDS.values(), "integer")
+_UNIT_PRICES: Final[Mapping[str, Type]] = dict.fromkeys(FIELDS, "text")
+"""What few calls have anything of, and its prices."""
 _USAGE: Final = _columns(
     "resource_usage", input_tokens="integer", output_tokens="integer", cache_read_tokens="integer",
     cache_write_tokens="integer", reasoning_tokens="integer", total_tokens="integer", estimated="flag",
+    **_COUNTS,
 )  # fmt: skip
 _CLIENT_COST: Final = (
     Column("client_cost_usd", ("cost", "cost_usd"), "usd"),
@@ -176,12 +181,15 @@ LEDGER: Final = Table(
         *_columns(
             "", input_tokens="integer", output_tokens="integer", cache_read_tokens="integer", cache_write_tokens="integer",
             reasoning_tokens="integer", estimated="flag", price_book_version="text",
+            **_COUNTS,
         ),
         *_columns(
             "unit_prices", "unit_price_", input="text", output="text", cache_read="text", cache_write="text", reasoning="text", requests_k="text",
+            **_UNIT_PRICES,
         ),
         *_need(*_columns("", cost_usd="usd")),
         *_columns("", currency="text", client_cost_usd="usd"),
+        *_columns("", priced_at="instant", price_override="text", correction_id="text", corrected_by="text", note="text"),
     ),
 )  # fmt: skip
 """Unit prices are kept as the exact text of their decimals: they have no fixed number of digits."""

@@ -191,7 +191,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -
 
     DuckDB finds ``rows`` by its name here: half the cost of registering it under a name of its own.
     """
-    connection.execute(f"INSERT INTO {table} SELECT * FROM rows")  # noqa: S608
+    connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")  # noqa: S608
 
 
 def _messages(batch: Batch, at: datetime) -> pa.Table:

@@ -175,15 +175,14 @@ class Board:
             self._keep(rule, clear(rule, series, stopped.at, stopped.reason), changes)
 
     def _keep(self, rule: Rule, step: Step, changes: list[AlertChange]) -> None:
-        self._put(rule, step.series)
-        self.unsaved.add(step.series.key)
+        self.unsaved.add(self._put(rule, step.series))
         for change in step.changes:
             changes.append(change)
             given = self._acknowledged.pop(change.alert_id, None) if change.state == "firing" else None
             if given is not None:
                 changes += self.acknowledge(given)
 
-    def _put(self, rule: Rule, series: Series) -> None:
+    def _put(self, rule: Rule, series: Series) -> str:
         key = series.key
         self.series[key] = series
         if series.agent_id is not None:
@@ -193,3 +192,4 @@ class Board:
             self._due.pop(key, None)
         else:
             self._due[key] = moment
+        return key

@@ -10,7 +10,7 @@ from processors.alerts.metrics import Metric
 from processors.alerts.readings import Reading
 from processors.alerts.series import Measurement
 from schemas.coverage import Coverage
-from streams import subjects, topology
+from streams import progress, subjects, topology
 
 _COST = "cost"
 
@@ -39,13 +39,8 @@ def _age_s(stored: datetime | None) -> float:
 
 
 async def _telemetry_lag(client: Client) -> float:
-    state = (await client.jsm().stream_info(topology.TELEMETRY)).state
-    if state.messages == 0:
-        return 0.0
-    try:
-        return _age_s((await client.jsm().get_msg(topology.TELEMETRY, seq=state.first_seq, direct=True)).time)
-    except nats.js.errors.NotFoundError:
-        return 0.0
+    """Age of the oldest message that validate has not covered."""
+    return _age_s((await progress.waiting(client)).oldest)
 
 
 async def _events_lag(client: Client) -> float:

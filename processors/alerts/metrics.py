@@ -10,12 +10,14 @@ Metric = Literal[
     "agent_unhealthy", "agent_gave_up",
     "latency_ms", "latency_p95_ms", "error_rate", "requests_per_s", "in_flight", "cpu_percent", "memory_rss_bytes",
     "spool_bytes", "spool_dropped",
-    "run_failures", "model_call_failures", "tool_call_failures", "policy_blocks", "budget_crossings", "emitted_alerts",
+    "run_failures", "model_call_failures", "tool_call_failures", "policy_blocks", "budget_crossings", "budgets_exhausted",
+    "emitted_alerts",
     "dead_letters", "unpriced_model_calls", "spend_usd",
     "stream_fullness", "telemetry_lag_s", "events_lag_s",
 ]  # fmt: skip
 
-Scope = Literal["agent", "tenant", "system"]
+Scope = Literal["agent", "tenant", "crossing", "system"]
+"""``crossing``: each budget threshold that is reached is a subject of its own, so it has an alert of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,16 @@ METRICS: Final[Mapping[Metric, Measured]] = {
     "model_call_failures": _count("model calls that failed", "model_call"),
     "tool_call_failures": _count("tool calls that failed", "tool_call"),
     "policy_blocks": _count("actions blocked by policy", "policy"),
-    "budget_crossings": _count("budget thresholds crossed", "budget"),
+    "budget_crossings": Measured(
+        "budget thresholds reached; in scope crossing those below the limit",
+        "EVENTS",
+        counted=True,
+        scopes=("agent", "tenant", "crossing"),
+        kind="budget",
+    ),
+    "budgets_exhausted": Measured(
+        "budgets that reached their limit", "EVENTS", counted=True, scopes=("tenant", "crossing"), kind="budget"
+    ),
     "emitted_alerts": _count("alerts that agents and services raised themselves (alert.emitted)", "alert"),
     "dead_letters": Measured("events rejected into dead letters", "EVENTS", counted=True, scopes=("tenant",), kind="dead"),
     "unpriced_model_calls": Measured("model calls without a known price", "LEDGER", counted=True, scopes=("tenant", "agent")),

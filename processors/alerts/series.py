@@ -7,6 +7,7 @@ same changes with the same ids.
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from processors.alerts.rules import Rule
@@ -57,6 +58,7 @@ class Series(Lenient):
         return self.phase != "inactive" or bool(self.slots)
 
 
+@lru_cache(maxsize=32_768)
 def series_key(rule: str, tenant: str, agent: str | None, stream: str | None) -> str:
     """``<rule>.<tenant>[.<agent>][.<stream>]``."""
     return ".".join(part for part in (rule, tenant, agent, stream) if part is not None)

@@ -1,7 +1,6 @@
 """Cost: reads model calls from EVENTS in order, prices them, and covers what it priced in LEDGER."""
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,37 +9,37 @@ from decimal import Decimal
 from typing import Final
 from uuid import uuid4
 
-import nats.errors
 import structlog
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from processors.cost import genai_book
 from processors.cost.ceiling import Ceiling
 from processors.cost.entries import Charge, NotBillable, PoisonError, entry
-from processors.cost.price_book import PriceBook
+from processors.cost.prices import Prices
+from processors.cost.service import CostService
+from processors.covered_loop import CoveredLoop, Hop, Pace
+from processors.leases import Leases
 from processors.runner import HaltedError, Processor, ProcessorContext
 from schemas.coverage import Coverage
 from schemas.dead_letters import DeadLetter
 from schemas.errors import FieldError
+from schemas.prices.finding import PriceBook
 from service.instruments import (
     BATCH_EVENTS,
     BATCH_SECONDS,
     DEAD_LETTERS,
-    FENCED,
     LAG_MESSAGES,
     LEDGER_ENTRIES,
     LEDGER_USD,
-    READER_RESETS,
 )
 from streams import subjects, topology
-from streams.covering import CoveredWriter, FencedError, Outgoing
+from streams.covering import Outgoing
 from streams.dead_letters import bury
 from streams.messages import CONTENT_TYPE, EVENT_COUNT, NDJSON, Received
 from streams.micro_batches import lines, split
 from streams.publish import publish_until_stored
-from streams.reader import OrderedReader, Source
+from streams.reader import Source
 
 log = structlog.get_logger(__name__)
 
@@ -123,7 +122,7 @@ def _tally(found: Priced, charge: Charge) -> None:
 
 
 class Cost:
-    """The processor. One instance is active; another is fenced off and only costs effort."""
+    """The processor. One instance is active; another stands by."""
 
     name = NAME
 
@@ -132,128 +131,85 @@ class Cost:
         self._settings = settings
         self._tolerance = timedelta(seconds=settings.future_tolerance_s)
         self._ceiling = Ceiling(settings.dead_letters, settings.dead_letters_window_s)
-        self._book: PriceBook | None = None
+        self._service: CostService | None = None
+        self._following: asyncio.Task[None] | None = None
         self._client: Client | None = None
-        self._waiting: dict[str, str] = {}
+        self._loop: CoveredLoop | None = None
+        self._leases: Leases | None = None
         self._told: set[tuple[str, str]] = set()
-        self._paced = 0.0
-        self._resets = 0
-        self._prepare()
-
-    def _prepare(self) -> None:
-        self._stopping = asyncio.Event()
-        self._fetching: asyncio.Task[list[Received]] | None = None
-        self._ended = asyncio.Event()
-        self._ended.set()
 
     def waiting_for(self) -> dict[str, str]:
         """What keeps it from its work."""
-        found = dict(self._waiting)
+        found = dict(self._loop.waiting) if self._loop is not None else {"record": "not read yet"}
         if self._client is None or not self._client.is_connected:
             found["nats"] = "not connected"
         return found
 
+    def standing(self) -> dict[str, str]:
+        """Whether this instance prices or stands by."""
+        return {f"partition {_PARTITION}": self._loop.standing()} if self._loop is not None else {}
+
     async def start(self) -> None:
-        """Connects and opens the price book."""
-        self._prepare()
-        self._waiting = {"record": "not read yet"}
+        """Connects, opens the prices in force and answers requests to change money."""
         client = self._client = await self._context.connect(NAME)
-        book = await asyncio.to_thread(genai_book.build) if self._book is None else self._book
-        self._writer = CoveredWriter(client, topology.LEDGER, NAME, _PARTITION)
-        self._reader = OrderedReader(client, Source(topology.EVENTS, (subjects.events_of(KIND),)))
-        self._book = book
-        log.info("price_book.opened", version=book.version, names=len(book.providers))
+        self._prices = Prices(client)
+        await self._prices.open()
+        self._leases = Leases(client, NAME, self._context.instance)
+        await self._leases.start()
+        hop = Hop(
+            NAME, _PARTITION, Source(topology.EVENTS, (subjects.events_of(KIND),)), topology.LEDGER,
+            if_made_anew="Its first events would go unbilled",
+        )  # fmt: skip
+        pace = Pace(self._settings.pace_s, self._settings.fetch_messages, self._settings.batch_bytes)
+        loop = self._loop = CoveredLoop(client, hop, pace, self._leases, self)
+        LAG_MESSAGES.labels(NAME).set_function(lambda: loop.lag)
+        self._service = CostService(client, self._prices, self._context.instance)
+        await self._service.start()
+        self._following = asyncio.create_task(self._prices.follow(), name=f"{NAME}-prices")
 
     async def stop(self) -> None:
         """Finishes the batch at hand and closes."""
-        self._stopping.set()
-        if self._fetching is not None:
-            self._fetching.cancel()
-        await self._ended.wait()
+        if self._loop is not None:
+            await self._loop.stop()
+        leases, self._leases = self._leases, None
+        if leases is not None:
+            await leases.stop()
+        following, self._following = self._following, None
+        if following is not None:
+            following.cancel()
+            await asyncio.wait([following])
+        service, self._service = self._service, None
+        if service is not None:
+            await service.stop()
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
-            await self._reader.close()
             await client.close()
 
     async def run(self) -> None:
         """Prices until stopped. Raises HaltedError past the ceiling of dead letters."""
-        self._ended.clear()
-        try:
-            await self._resume()
-            while not self._stopping.is_set():
-                try:
-                    await self._once()
-                except FencedError as error:
-                    FENCED.labels(NAME).inc()
-                    log.warning("cost.fenced", reason=str(error))
-                    await self._rest(random.uniform(1.0, 3.0))
-                    await self._resume()
-        finally:
-            self._ended.set()
+        assert self._loop is not None, "start() first"
+        await self._loop.run()
 
-    async def _rest(self, pause_s: float) -> None:
-        try:
-            async with asyncio.timeout(pause_s):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
+    def may_take(self) -> bool:
+        """There is one partition, and whoever comes first may have it."""
+        return True
 
-    async def _resume(self) -> None:
-        """Goes back to what is stored: the newest record says where."""
-        attempt = 0
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(30):
-                    position = await self._writer.resume()
-                    replaced = await self._writer.replaced(topology.EVENTS)
-            except (nats.errors.Error, TimeoutError, OSError) as error:
-                self._waiting["record"] = f"{type(error).__name__}: {error}"
-                attempt += 1
-                await self._rest(min(5.0, 0.2 * 2.0 ** min(attempt, 6)))
-                continue
-            if replaced is not None:
-                raise HaltedError(f"{replaced}. Its first events would go unbilled")
-            await self._reader.reset("resume", position.covered)
-            self._waiting = {}
-            log.info("cost.resumed", after=position.covered, record=position.record_sequence)
-            return
+    async def stand_by(self) -> None:
+        """Prices are followed all the time."""
 
-    async def _fetch(self) -> list[Received]:
-        """What there is to read; nothing when asked to stop meanwhile."""
-        self._fetching = asyncio.create_task(self._reader.fetch(self._settings.fetch_messages, 1.0), name=f"{NAME}-fetch")
-        try:
-            return await self._fetching
-        except asyncio.CancelledError:
-            if self._stopping.is_set() and self._fetching.cancelled():
-                return []
-            self._fetching.cancel()
-            raise
+    async def open(self) -> None:
+        """Nothing of its own to make ready."""
 
-    async def _once(self) -> None:
-        if (left := self._paced - time.monotonic()) > 0:
-            await self._rest(left)
-        messages = await self._fetch()
-        self._paced = time.monotonic() + (self._settings.pace_s if messages else 0.0)
-        if self._reader.resets > self._resets:
-            READER_RESETS.labels(NAME).inc(self._reader.resets - self._resets)
-            self._resets = self._reader.resets
-        LAG_MESSAGES.labels(NAME).set(self._reader.pending if messages else 0)
-        run: list[Received] = []
-        size = 0
-        for message in messages:
-            if run and size + len(message.data) > self._settings.batch_bytes:
-                await self._cover(run)
-                run, size = [], 0
-            run.append(message)
-            size += len(message.data)
-        if run:
-            await self._cover(run)
+    async def idle(self) -> None:
+        """Nothing to do meanwhile."""
 
-    async def _cover(self, messages: Sequence[Received]) -> None:
+    async def cover(self, messages: Sequence[Received]) -> None:
         """Prices ``messages`` and stores entries and record together."""
         began = time.perf_counter()
-        assert self._book is not None
-        found = price(messages, self._book, self._tolerance)
+        assert self._loop is not None
+        writer = self._loop.writer
+        assert self._prices.book is not None
+        found = price(messages, self._prices.book, self._tolerance)
         await self._bury(found.letters)
         outputs = [
             Outgoing(subjects.ledger(tenant), part.data, {CONTENT_TYPE: NDJSON, EVENT_COUNT: str(part.count)})
@@ -263,11 +219,11 @@ class Cost:
         entries, dead = found.entries, len(found.letters)
         coverage = Coverage(
             batch_id=uuid4().hex, processor=NAME, partition=_PARTITION, instance=self._context.instance,
-            input_stream=topology.EVENTS, first_sequence=self._writer.position.covered + 1, last_sequence=messages[-1].sequence,
+            input_stream=topology.EVENTS, first_sequence=writer.position.covered + 1, last_sequence=messages[-1].sequence,
             messages=len(messages), received=entries + dead, valid=entries, dead=dead, duplicates=0, skipped=found.skipped,
             valid_by_kind={KIND: entries}, at=datetime.now(UTC),
         )  # fmt: skip
-        await self._writer.commit(outputs, coverage)
+        await writer.commit(outputs, coverage)
         LEDGER_ENTRIES.labels("priced").inc(entries - found.unpriced_entries)
         LEDGER_ENTRIES.labels("unpriced").inc(found.unpriced_entries)
         LEDGER_USD.inc(float(found.cost))

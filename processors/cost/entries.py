@@ -4,23 +4,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from processors.cost.price_book import PriceBook, Unpriced
-from processors.cost.rates import ZERO, CostTooLargeError, Rates, Tokens
-from schemas.ids import derived_id
+from schemas.ids import derived_text
+from schemas.prices.finding import PriceBook, Unpriced
+from schemas.prices.pricing import price
+from schemas.prices.rates import ZERO, Rates
+from schemas.prices.units import FIELDS, Tokens, rarities
 
 _KIND: Final = "charge"
+_MOST_TOKENS: Final = 10**12
+_RARE: Final = frozenset(FIELDS.values())
 
 
 class PoisonError(ValueError):
     """A line on ``events.`` is not an accepted event: validate never wrote it. Trying again does not help."""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """One ledger entry, and what there is to say about it."""
 
     line: bytes
@@ -37,14 +40,39 @@ class NotBillable:
     """A model call without usage: it failed before the provider counted anything."""
 
 
-@lru_cache(maxsize=4096)
+_SHOWN_RATES: Final = 4096
+_shown_rates: dict[int, tuple[Rates, orjson.Fragment]] = {}
+
+
 def _shown(rates: Rates) -> orjson.Fragment:
-    return orjson.Fragment(orjson.dumps(rates.shown()))
+    """Rates as an entry writes them. Remembered by identity, which holding them keeps: they are the book's own few objects."""
+    found = _shown_rates.get(id(rates))
+    if found is None:
+        if len(_shown_rates) >= _SHOWN_RATES:
+            _shown_rates.clear()
+        found = _shown_rates[id(rates)] = (rates, orjson.Fragment(orjson.dumps(rates.shown())))
+    return found[1]
+
+
+def _counts(usage: dict[str, Any]) -> tuple[int, int, int, int, int]:
+    """Input, output, cache reads, cache writes, reasoning; raises PoisonError."""
+    get = usage.get
+    sent, answered = get("input_tokens", 0), get("output_tokens", 0)
+    read, written, thought = get("cache_read_tokens", 0), get("cache_write_tokens", 0), get("reasoning_tokens", 0)
+    if not (
+        sent.__class__ is answered.__class__ is read.__class__ is written.__class__ is thought.__class__ is int
+        and 0 <= sent <= _MOST_TOKENS and 0 <= answered <= _MOST_TOKENS and read >= 0 and written >= 0 and 0 <= thought <= answered
+        and read + written <= sent
+    ):  # fmt: skip
+        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"):
+            _count(usage, name)
+        raise PoisonError("$.resource_usage does not add up")
+    return sent, answered, read, written, thought
 
 
 def _count(usage: dict[str, Any], name: str) -> int:
     value = usage.get(name, 0)
-    if type(value) is not int or not 0 <= value <= 10**12:
+    if type(value) is not int or not 0 <= value <= _MOST_TOKENS:
         msg = f"$.resource_usage.{name} is not a count of tokens"
         raise PoisonError(msg)
     return value
@@ -57,6 +85,10 @@ def moment_of(text: str) -> datetime:
         msg = f"{text!r} has no time zone"
         raise ValueError(msg)
     return moment
+
+
+_arrival: Final = lru_cache(maxsize=1024)(moment_of)
+"""Events of one message arrived at one moment."""
 
 
 def entry(raw: bytes, tenant: str, book: PriceBook, tolerance: timedelta) -> Charge | NotBillable:
@@ -81,28 +113,18 @@ def _entry(event: dict[str, Any], tenant: str, book: PriceBook, tolerance: timed
     if usage is None:
         return NotBillable()
     tokens = Tokens(
-        _count(usage, "input_tokens"), _count(usage, "output_tokens"), _count(usage, "cache_read_tokens"),
-        _count(usage, "cache_write_tokens"), _count(usage, "reasoning_tokens"),
+        *_counts(usage),
+        None if _RARE.isdisjoint(usage) else rarities({name: _count(usage, name) for name in _RARE.intersection(usage)}),
     )  # fmt: skip
-    if tokens.cache_read + tokens.cache_write > tokens.input or tokens.reasoning > tokens.output:
-        raise PoisonError("$.resource_usage does not add up")
     occurred_at, received_at = event["occurred_at"], event["ingest"]["received_at"]
     provider, model, tier = call["provider"], call["model"], call.get("service_tier")
-    received = moment_of(received_at)
-    plan = book.plan(provider, model, tier)
-    cost, rates, why = ZERO, None, None
-    if isinstance(plan, Unpriced):
-        why = plan.why
-    else:
-        moment = min(moment_of(occurred_at), received + tolerance)
-        rates = plan.at(moment).rates(tokens.input)
-        try:
-            cost = rates.cost(tokens)
-        except CostTooLargeError as error:
-            why = str(error)
+    occurred, latest = moment_of(occurred_at), _arrival(received_at) + tolerance
+    moment = min(occurred, latest)
+    found = price(book, provider=provider, model=model, service_tier=tier, tenant=tenant, moment=moment, tokens=tokens)
+    cost, why = (ZERO, found.why) if isinstance(found, Unpriced) else (found.cost, None)
     event_id = event["event_id"]
     made: dict[str, Any] = {
-        "entry_id": str(derived_id("ledger", tenant, event_id, _KIND)),
+        "entry_id": derived_text("ledger", tenant, event_id, _KIND),
         "kind": _KIND,
         "reason": "priced" if why is None else "unpriced",
         "tenant_id": tenant,
@@ -123,17 +145,33 @@ def _entry(event: dict[str, Any], tenant: str, book: PriceBook, tolerance: timed
         "cost_usd": format(cost, "f"),
         "currency": "USD",
     }
-    for name, source in (("workspace_id", whose), ("project_id", whose), ("run_id", run), ("workflow_id", run)):
-        if name in source:
-            made[name] = source[name]
-    for name in ("step_id", "response_id", "service_tier"):
-        if name in call:
-            made[name] = call[name]
+    if "workspace_id" in whose:
+        made["workspace_id"] = whose["workspace_id"]
+    if "project_id" in whose:
+        made["project_id"] = whose["project_id"]
+    if "run_id" in run:
+        made["run_id"] = run["run_id"]
+    if "workflow_id" in run:
+        made["workflow_id"] = run["workflow_id"]
+    if "step_id" in call:
+        made["step_id"] = call["step_id"]
+    if "response_id" in call:
+        made["response_id"] = call["response_id"]
+    if "service_tier" in call:
+        made["service_tier"] = tier
     if "step_id" not in made and "step" in event:
         made["step_id"] = event["step"]["step_id"]
-    if why is None and rates is not None and not isinstance(plan, Unpriced):
-        made["priced_as"] = plan.priced_as
-        made["unit_prices"] = _shown(rates)
+    if isinstance(found, Unpriced):
+        made["note"] = found.why
+    else:
+        made["priced_as"] = found.priced_as
+        made["unit_prices"] = _shown(found.rates)
+        if found.override is not None:
+            made["price_override"] = found.override
+    if tokens.rarities is not None:
+        made |= {name: usage[name] for name in _RARE.intersection(usage)}
+    if moment is not occurred:
+        made["priced_at"] = moment.isoformat()
     if "cost" in event:
         made["client_cost_usd"] = event["cost"]["cost_usd"]
     return Charge(orjson.dumps(made), cost, why, provider, model)

@@ -23,7 +23,7 @@ from processors.health.telling import status_changed
 from schemas.events import AcceptedEvent
 from schemas.state import Observation
 from service.instruments import AGENTS, HEALTH_CHANGES, LAG_MESSAGES, LOOP_ERRORS, READER_RESETS
-from streams import subjects, topology
+from streams import progress, subjects, topology
 from streams.kv import TypedBucket, agent_key
 from streams.messages import CONTENT_TYPE, JSON, Received
 from streams.micro_batches import lines
@@ -205,19 +205,17 @@ class Watching:
 
     async def _why_not_trusted(self) -> str | None:
         """Why silence in EVENTS is no proof now: NATS does not answer, or heartbeats wait for validate in TELEMETRY."""
-        manager = self._client.jsm()
         try:
             async with asyncio.timeout(1.0):
-                state = (await manager.stream_info(topology.TELEMETRY)).state
-                if state.messages == 0:
-                    return None
-                oldest = await manager.get_msg(topology.TELEMETRY, seq=state.first_seq, direct=True)
+                waiting = await progress.waiting(self._client)
         except nats.js.errors.NotFoundError:
             return None
         except (nats.errors.Error, TimeoutError, OSError) as error:
             return f"NATS does not answer ({type(error).__name__})"
-        if oldest.time is not None and _now() - oldest.time > _BEHIND:
-            return f"validate is behind: the oldest of {state.messages} messages in TELEMETRY is of {oldest.time.isoformat()}"
+        if waiting.oldest is not None and _now() - waiting.oldest > _BEHIND:
+            return (
+                f"validate is behind: the oldest of {waiting.messages} messages in TELEMETRY is of {waiting.oldest.isoformat()}"
+            )
         return None
 
     def _granted(self, loop_s: float) -> int:

@@ -1,156 +1,211 @@
 """The duplicate index: every accepted id with what it said, on disk, derived from EVENTS.
 
-A SQLite file beside nothing else: losing it costs a rebuild. It is therefore written without waiting for the disk; what
-it claims to have applied is stored in the same transaction as the rows, so that a killed process leaves it right.
+A RocksDB store beside nothing else: losing it costs a rebuild. It is therefore written without waiting for the disk; what
+it claims to have applied is written in one piece with the rows, so that a killed process leaves it right.
 """
 
-import sqlite3
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import structlog
+from rocksdict import Rdict, WriteBatch
+
+from processors.validate.rocks import (
+    IndexLockedError,
+    IndexUnavailableError,
+    IndexUnusableError,
+    destroy_store,
+    named,
+    open_store,
+)
+
+__all__ = ["DuplicateIndex", "IndexUnavailableError", "IndexUnusableError"]
 
 log = structlog.get_logger(__name__)
 
-HELD_ROWS: Final = 20_000
+_FORMAT: Final = b"2"
+_KEY_BYTES: Final = 16
+_DAY_BYTES: Final = 3
+_PLACES: Final = 4
+"""A second process on the same path builds an index of its own beside the first one's; more than these is a mistake."""
+_KEPT_S: Final = 86_400.0
+"""So long after its last use the index of a second process is kept for the next one."""
 
-_FORMAT: Final = "1"
-_SIZES: Final = (512, 64, 8, 1)
-_QUERIES: Final = {n: f"SELECT key, payload FROM seen WHERE key IN ({','.join('?' * n)})" for n in _SIZES}  # noqa: S608 - only question marks
-_INSERT: Final = "INSERT OR IGNORE INTO seen VALUES (?, ?, ?)"
-_INSERTED: Final = 500
-_INSERT_MANY: Final = _INSERT + ", (?, ?, ?)" * (_INSERTED - 1)
+# Facts are told from rows by the length of their names.
+_MADE_BY: Final = b"format"
+_STREAM: Final = b"stream"
+_APPLIED: Final = b"applied"
+_SWEPT: Final = b"swept"
 
 
-class IndexUnusableError(Exception):
-    """The file is damaged, or belongs to another EVENTS. Trying again does not help; a rebuild does."""
+def _values(db: Rdict, keys: list[bytes]) -> list[bytes | None]:
+    """What stands under each of ``keys``."""
+    return cast("list[bytes | None]", db.get(cast("list[Any]", keys)))
 
 
 class DuplicateIndex:
-    """Keys of accepted events with their payload hash and the day they were indexed.
+    """Keys of accepted events with their payload hash and the day they were stored.
 
-    What is added waits in memory, at most ``HELD_ROWS`` of it, and is written in one go: a killed process finds it in
-    EVENTS again. One process writes; a second one on the same file waits its turn, and both write the same truth.
+    Keys are ``schemas.ids.event_key``: those of time-ordered ids lie in the order of time, so that what arrives now is
+    written to one end, and what comes late is looked for in few places. Other ids lie anywhere, and cost a little more.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.applied = 0
         """Every event on ``events.>`` up to this EVENTS sequence is known."""
-        self._held: dict[bytes, bytes] = {}
-        self._held_day = 0
+        self._place = path
         self._written = 0
-        self._db: sqlite3.Connection | None = None
-        self._swept = b""
+        self._db: Rdict | None = None
+        self._swept_before = 0
+        """Nothing was stored before this day."""
+        self._sweeping_before = 0
+        self._swept_to = b""
+        self._damaged = False
 
     def open(self, stream_identity: str) -> None:
-        """Opens or creates the file for the EVENTS so identified; raises IndexUnusableError where it cannot serve."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Opens or creates the index of the EVENTS so identified; one that turned out damaged is made anew.
+
+        Raises IndexUnusableError or IndexUnavailableError.
+        """
+        if self._damaged:
+            self.destroy()
+        for number in range(_PLACES):
+            self._place = self.path.with_name(f"{self.path.name}.{number}" if number else self.path.name)
+            try:
+                self._db = open_store(self._place)
+            except IndexLockedError:
+                if number == _PLACES - 1:
+                    raise
+                continue
+            break
         try:
-            self._open(stream_identity)
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise IndexUnusableError(f"{self.path}: {error}") from error
-        except IndexUnusableError:
+            self._read_facts(stream_identity)
+        except (IndexUnusableError, IndexUnavailableError):
             self.close()
             raise
+        if self._place == self.path:
+            self._tidy()
+        else:
+            log.warning("index.beside_another", path=str(self._place), reason="another process has the first one open")
 
-    def _open(self, stream_identity: str) -> None:
-        db = self._db = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=OFF")
-        # Random keys touch the same pages again and again: copying them back less often halves the work.
-        db.execute("PRAGMA wal_autocheckpoint=10000")
-        db.execute("PRAGMA cache_size=-16384")
-        db.execute("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, payload BLOB NOT NULL, day INTEGER NOT NULL) WITHOUT ROWID"
-        )
-        facts = dict(db.execute("SELECT name, value FROM facts"))
-        if not facts:
-            fresh = [("format", _FORMAT), ("stream", stream_identity), ("applied", "0")]
-            db.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", fresh)
-            facts = dict(db.execute("SELECT name, value FROM facts"))
-        if facts.get("format") != _FORMAT or facts.get("stream") != stream_identity:
-            msg = f"{self.path}: made for another EVENTS or by another version"
+    def _read_facts(self, stream_identity: str) -> None:
+        stream = stream_identity.encode()
+        with self._open_store() as db:
+            made_by, made_for, applied, swept = _values(db, [_MADE_BY, _STREAM, _APPLIED, _SWEPT])
+            if made_by is None and next(iter(db.keys()), None) is None:
+                batch = WriteBatch(raw_mode=True)
+                batch.put(_MADE_BY, _FORMAT)
+                batch.put(_STREAM, stream)
+                db.write(batch)
+                made_by, made_for = _FORMAT, stream
+        if (made_by, made_for) != (_FORMAT, stream):
+            msg = f"{self._place}: made for another EVENTS or by another version"
             raise IndexUnusableError(msg)
-        self.applied = self._written = int(facts["applied"])
+        self.applied = self._written = int(applied or 0)
+        self._swept_before = int(swept or 0)
+        self._sweeping_before, self._swept_to = 0, b""
+
+    def _tidy(self) -> None:
+        """Removes what second processes left long ago."""
+        for number in range(1, _PLACES):
+            place = self.path.with_name(f"{self.path.name}.{number}")
+            try:
+                if place.is_dir() and time.time() - max(file.stat().st_mtime for file in (place, *place.iterdir())) > _KEPT_S:
+                    destroy_store(place)
+            except (OSError, IndexUnavailableError):
+                continue
+
+    @contextmanager
+    def _open_store(self) -> Iterator[Rdict]:
+        """The store; an error met inside has a name, and damage is remembered."""
+        if self._db is None:
+            msg = f"{self._place}: not open"
+            raise IndexUnavailableError(msg)
+        try:
+            with named(self._place):
+                yield self._db
+        except IndexUnusableError:
+            self._damaged = True
+            raise
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The payload hashes of those ``keys`` that are in the index. Raises sqlite3.Error."""
-        assert self._db is not None
-        held = self._held
-        found = {key: held[key] for key in keys if key in held} if held else {}
-        start = 0
-        for size in _SIZES:
-            while len(keys) - start >= size:
-                found.update(self._db.execute(_QUERIES[size], keys[start : start + size]))
-                start += size
-        return found
+        """The payload hashes of those ``keys`` that are in the index. Raises IndexUnusableError or IndexUnavailableError."""
+        with self._open_store() as db:
+            values = _values(db, list(keys))
+        if not any(values):
+            return {}
+        return {key: value[:-_DAY_BYTES] for key, value in zip(keys, values, strict=True) if value is not None}
 
     def add(self, rows: Iterable[tuple[bytes, bytes]], applied: int, day: int) -> None:
-        """Adds accepted events and moves ``applied``, together. Raises sqlite3.Error where it had to write and could not."""
-        if day != self._held_day:
-            self.flush()
-            self._held_day = day
+        """Adds events stored on ``day`` (since 1970) and moves ``applied``, together: both or neither. Raises like ``known``."""
+        stored = day.to_bytes(_DAY_BYTES, "big")
+        batch = WriteBatch(raw_mode=True)
+        put = batch.put
         for key, payload in rows:
-            self._held.setdefault(key, payload)
+            put(key, payload + stored)
         self.applied = max(self.applied, applied)
-        if len(self._held) >= HELD_ROWS:
-            self.flush()
+        if len(batch):
+            self._write(batch)
 
-    def flush(self) -> None:
-        """Writes what is held, and how far it goes, in one transaction. Raises sqlite3.Error, having written nothing."""
-        db = self._db
-        if db is None or self._written == self.applied:
-            return
-        day = self._held_day
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            # In the order of the tree: neighbours share a page.
-            rows = sorted(self._held.items())
-            whole = len(rows) - len(rows) % _INSERTED
-            for start in range(0, whole, _INSERTED):
-                db.execute(_INSERT_MANY, [value for row in rows[start : start + _INSERTED] for value in (*row, day)])
-            db.executemany(_INSERT, ((key, payload, day) for key, payload in rows[whole:]))
-            db.execute("UPDATE facts SET value = max(CAST(value AS INTEGER), ?) WHERE name = 'applied'", (self.applied,))
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
+    def _write(self, batch: WriteBatch) -> None:
+        batch.put(_APPLIED, b"%d" % self.applied)
+        with self._open_store() as db:
+            db.write(batch)
         self._written = self.applied
-        self._held.clear()
 
     def sweep(self, before_day: int, most: int) -> int:
-        """Looks at the next ``most`` rows, round and round, and forgets those indexed before ``before_day``; returns how many."""
-        db = self._db
-        assert db is not None
-        keys = [key for (key,) in db.execute("SELECT key FROM seen WHERE key > ? ORDER BY key LIMIT ?", (self._swept, most))]
-        if not keys:
-            self._swept = b""
+        """Looks at the next ``most`` rows and forgets those stored before ``before_day``; returns how many.
+
+        Once all rows have been looked at there is nothing to do until ``before_day`` grows. Raises like ``known``.
+        """
+        if before_day <= self._swept_before:
             return 0
-        first, self._swept = self._swept, keys[-1]
-        gone = db.execute("DELETE FROM seen WHERE key > ? AND key <= ? AND day < ?", (first, keys[-1], before_day))
-        return gone.rowcount
+        if not self._swept_to:
+            self._sweeping_before = before_day
+        before = self._sweeping_before.to_bytes(_DAY_BYTES, "big")
+        gone, last = WriteBatch(raw_mode=True), b""
+        with self._open_store() as db:
+            looked_at = 0
+            for key, value in islice(cast("Iterator[tuple[bytes, bytes]]", db.items(from_key=self._swept_to)), most):
+                last = key
+                looked_at += 1
+                if value[-_DAY_BYTES:] < before and len(key) == _KEY_BYTES:
+                    gone.delete(key)
+            forgotten = len(gone)
+            if looked_at < most:
+                self._swept_before, last = self._sweeping_before, b""
+                gone.put(_SWEPT, b"%d" % self._swept_before)
+            if len(gone):
+                db.write(gone)
+        self._swept_to = last + b"\x00" if last else b""
+        return forgotten
 
     def close(self) -> None:
-        """Writes what is held and closes the file; what cannot be written is found in EVENTS again."""
-        db = self._db
-        if db is not None:
-            try:
-                self.flush()
+        """Closes the index; what could not be written is found in EVENTS again."""
+        db, self._db = self._db, None
+        if db is None:
+            return
+        try:
+            with named(self._place):
+                if self._written != self.applied:
+                    db.put(_APPLIED, b"%d" % self.applied)
                 db.close()
-            except sqlite3.Error as error:
-                log.warning("index.close_failed", error=repr(error))
-        self._db = None
-        self._held.clear()
+        except (IndexUnusableError, IndexUnavailableError) as error:
+            log.warning("index.close_failed", error=str(error))
 
     def destroy(self) -> None:
-        """Closes and removes the file, to be built again."""
-        self._held.clear()
+        """Closes and removes the index, to be built again."""
         self._written = self.applied
         self.close()
-        self.applied, self._written, self._swept = 0, 0, b""
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self.applied = self._written = 0
+        self._damaged = False
+        try:
+            destroy_store(self._place)
+        except IndexUnavailableError as error:
+            # Another process has it by now; ours will stand beside it.
+            log.warning("index.not_destroyed", error=str(error))

@@ -14,6 +14,7 @@ from schemas.errors import FieldError, shown
 from schemas.events import KIND_OF, Event
 from schemas.ids import event_key
 from schemas.reading import MAX_EVENT_BYTES, Rejected, read_event
+from schemas.shortcut import plainly
 from streams.messages import Received
 from streams.subjects import UNKNOWN
 
@@ -31,6 +32,8 @@ SHORTEST_EVENT: Final = 100
 _INGEST: Final = b',"ingest":{'
 _SORTED: Final = orjson.OPT_SORT_KEYS
 _OPEN: Final = {"attributes"}
+_SECOND: Final = 19
+"""Characters of a moment up to its seconds."""
 _to_json: Final = Event.__pydantic_serializer__.to_json
 
 
@@ -121,37 +124,48 @@ def normalised(event: Event) -> bytes:
     return head[:-1] + b',"attributes":%b}' % orjson.dumps(event.attributes, option=_SORTED)
 
 
-def _rejection(
-    position: int, reason: str, loc: str, msg: str, value: object, raw: bytes, event: Event | None = None
-) -> Rejection:
-    name = loc.rsplit(".", 1)[-1]
-    error = FieldError(loc=loc, msg=msg, value=shown(value, name))
-    return Rejection(position, reason, (error,), raw, str(event.event_id) if event else None, event.event_type if event else None)
+class _Claims(NamedTuple):
+    """What a valid event says of itself."""
+
+    tenant: str
+    agent: str
+    event_type: str
+    event_id: str
 
 
-def _mismatch(event: Event, told: Address, position: int, raw: bytes) -> Rejection:
+def _mismatch(event: _Claims, told: Address, position: int, raw: bytes) -> Rejection:
     """Which of the subject's claims the event contradicts; one it does."""
-    tenant, agent = event.tenant.tenant_id, event.run.agent_id
-    if tenant != told.tenant:
-        text = f"the subject says tenant {told.tenant!r}"
-        return _rejection(position, "tenant_mismatch", "$.tenant.tenant_id", text, tenant, raw, event)
-    if agent != told.agent:
-        text = f"the subject says agent {told.agent!r}; only kind 'batch' may carry several"
-        return _rejection(position, "agent_mismatch", "$.run.agent_id", text, agent, raw, event)
-    text = f"its kind is {event.kind!r}, the subject says {told.kind!r}; only kind 'batch' may mix them"
-    return _rejection(position, "kind_mismatch", "$.event_type", text, event.event_type, raw, event)
+    own = KIND_OF[event.event_type]
+    if event.tenant != told.tenant:
+        reason, loc, value = "tenant_mismatch", "$.tenant.tenant_id", event.tenant
+        msg = f"the subject says tenant {told.tenant!r}"
+    elif event.agent != told.agent:
+        reason, loc, value = "agent_mismatch", "$.run.agent_id", event.agent
+        msg = f"the subject says agent {told.agent!r}; only kind 'batch' may carry several"
+    else:
+        reason, loc, value = "kind_mismatch", "$.event_type", event.event_type
+        msg = f"its kind is {own!r}, the subject says {told.kind!r}; only kind 'batch' may mix them"
+    error = FieldError(loc=loc, msg=msg, value=shown(value, loc.rsplit(".", 1)[-1]))
+    return Rejection(position, reason, (error,), raw, event.event_id, event.event_type)
 
 
 class _Times:
     """The flags of one message's events, from the moment it was stored."""
 
-    __slots__ = ("_future", "_horizon", "_late", "_past")
+    __slots__ = ("_future", "_horizon", "_late", "_past", "_usual_from", "_usual_until")
 
     def __init__(self, received_at: datetime, limits: Limits) -> None:
         self._late = received_at - limits.late_after
         self._future = received_at + limits.future_tolerance
         self._horizon = received_at - limits.duplicate_horizon
         self._past = limits.past_before
+        # Moments as the normal form writes them stand in the order of time, down to the second.
+        self._usual_from = (self._late + timedelta(seconds=1)).isoformat()[:_SECOND]
+        self._usual_until = self._future.isoformat()[:_SECOND]
+
+    def flags_of(self, written: str) -> tuple[str, ...]:
+        """The flags of an event whose normal form says ``written``."""
+        return () if self._usual_from <= written < self._usual_until else self.flags(datetime.fromisoformat(written))
 
     def flags(self, occurred_at: datetime) -> tuple[str, ...]:
         if self._late <= occurred_at <= self._future:
@@ -207,23 +221,29 @@ def _take_apart(opened: Opened, limits: Limits) -> Opened:
         if len(rejections) > MOST_LETTERS and len(raw) < SHORTEST_EVENT:
             rejections.append(Rejection(position, "contract_violation", (), raw))
             continue
-        event = read_event(raw)
-        if isinstance(event, Rejected):
-            rejections.append(Rejection(position, event.reason, event.errors, raw, event.event_id, event.event_type))
+        if (found := plainly(raw)) is not None:
+            claims = found["tenant"]["tenant_id"], found["run"]["agent_id"], found["event_type"], found["event_id"]
+            plain = orjson.dumps(found)
+            flags = times.flags_of(found["occurred_at"])
+        else:
+            event = read_event(raw)
+            if isinstance(event, Rejected):
+                rejections.append(Rejection(position, event.reason, event.errors, raw, event.event_id, event.event_type))
+                continue
+            claims = event.tenant.tenant_id, event.run.agent_id, event.event_type, str(event.event_id)
+            plain = normalised(event)
+            flags = times.flags(event.occurred_at)
+        own = KIND_OF[claims[2]]
+        if claims[0] != tenant or not (mixed or (own == kind and claims[1] == agent)):
+            rejections.append(_mismatch(_Claims(*claims), told, position, raw))
             continue
-        own = KIND_OF[event.event_type]
-        if event.tenant.tenant_id != tenant or not (mixed or (own == kind and event.run.agent_id == agent)):
-            rejections.append(_mismatch(event, told, position, raw))
-            continue
-        plain = normalised(event)
-        flags = times.flags(event.occurred_at)
         if flags:
             ending = b'%d,"flags":%b}}' % (position, orjson.dumps(flags))
             for flag in flags:
                 opened.flagged[flag] = opened.flagged.get(flag, 0) + 1
         else:
             ending = b"%d}}" % position
-        key = event_key(tenant, event.event_id)
+        key = event_key(tenant, claims[3])
         candidates.append(Candidate(position, key, payload_hash(plain), own, plain[:-1] + before + ending, raw))
     return opened
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.calling import ROOT, agentops, begin, environment
 
-GROUPS = ("agents", "faults", "events", "alerts", "dead", "streams", "query")
+GROUPS = ("agents", "faults", "events", "alerts", "budgets", "dead", "streams", "query")
 
 
 async def test_help_comes_at_once_and_loads_nothing_heavy() -> None:

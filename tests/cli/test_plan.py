@@ -34,7 +34,7 @@ def planned(options: Options, environment: dict[str, str], users: dict[str, Logi
 def test_each_part_gets_its_own_login_and_no_other() -> None:
     plan = planned(Options(Path("/data"), demo=True), {"NATS_TOKEN": "left-over", "PATH": "/bin"})
     assert list(plan) == [
-        "processors-validate", "processors-aggregate", "processors-cost-health-alerts-notify", MODEL_SERVER, MANAGER, DASHBOARD, DRIVER,
+        "processors-validate", "processors-aggregate", "processors-cost-health-budget-alerts-notify", MODEL_SERVER, MANAGER, DASHBOARD, DRIVER,
     ]  # fmt: skip
     assert plan[DASHBOARD].environment["NATS_USER"] == "dashboard"
     assert plan[MANAGER].environment["NATS_USER"] == "system"

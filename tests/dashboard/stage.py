@@ -102,6 +102,8 @@ class Stage:
         self.refuse: str | None = None
         self.answering = asyncio.Event()
         self.answering.set()
+        self.problems: list[dict[str, Any]] = []
+        """What the warehouse's own check of EVENTS finds wrong."""
         self._services: list[Any] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._buckets: dict[str, TypedBucket[Any]] = {}
@@ -153,16 +155,27 @@ class Stage:
     async def open_warehouse(self) -> None:
         service = await nats.micro.add_service(self.client, name="query", version="0.1.0")
         self._services.append(service)
-        for query in ("throughput", "timeseries", "fleet", "failures", "spend", "latency"):
+        for query in ("throughput", "timeseries", "fleet", "failures", "spend", "latency", "status", "audit"):
 
             async def handle(request: Any, query: str = query) -> None:
                 given = orjson.loads(request.data or b"{}")
-                rows = tuple(ROWS[query](given, datetime.now(UTC)))
+                rows = tuple(self._audited(given) if query == "audit" else ROWS[query](given, datetime.now(UTC)))
                 columns = tuple(rows[0]) if rows else ()
                 page = Page(query=query, columns=columns, rows=rows, as_of=datetime.now(UTC), elapsed_ms=1.0)
                 await request.respond(page.model_dump_json().encode())
 
             await service.add_endpoint(name=query, subject=subjects.query(query), handler=handle)
+
+    def _audited(self, given: Any) -> list[dict[str, Any]]:
+        check, stream = given.get("check"), given.get("stream")
+        if check == "problems" and stream == "EVENTS":
+            return self.problems
+        if check == "tenants" and stream == "EVENTS":
+            return [{"tenant_id": "demo", "events": 1284, "unreadable": 0, "dead": 0, "rows": 1284}]
+        if check == "tenants" and stream == "LEDGER":
+            told = {"events": 311, "unreadable": 0, "dead": 0, "rows": 311, "charges": 311, "corrections": 0, "unpriced": 0}
+            return [{"tenant_id": "demo", "cost_usd": "1.5", **told}]
+        return []
 
     async def close_warehouse(self) -> None:
         while self._services:
@@ -274,7 +287,12 @@ def _latency(_: Any, __: datetime) -> list[dict[str, Any]]:
     ]
 
 
+def _status(_: Any, __: datetime) -> list[dict[str, Any]]:
+    return [{"stream": name, "applied_sequence": 10**9} for name in (topology.EVENTS, topology.LEDGER, topology.ALERTS)]
+
+
 ROWS = {
+    "status": _status,
     "throughput": _throughput,
     "timeseries": _timeseries,
     "fleet": _fleet,

@@ -86,7 +86,8 @@ async def test_every_kind_comes_back_as_it_was_sent(running: Running, wire: Wire
     await wire.events(sent)
     await running.caught_up()
     table = EVENTS[sent.kind]
-    [row] = running.rows(f"SELECT * EXCLUDE (stream_sequence) FROM {table.name}")
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    [row] = running.rows(f"SELECT {names} FROM {table.name}")
     assert dict(zip([column.name for column in table.columns], row, strict=True)) == expected(sent, table)
 
 
@@ -126,7 +127,7 @@ async def test_the_tables_are_those_the_code_knows(running: Running) -> None:
     """A column in one place only would be lost or refused."""
     for table in TABLES:
         found = running.rows("SELECT column_name FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", table.name)
-        assert [name for (name,) in found] == list(table.column_names())
+        assert {name for (name,) in found} == set(table.column_names())
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ import pytest
 from genai_prices import data_snapshot
 from genai_prices.types import StartDateConstraint
 
-from processors.cost import genai_book
-from processors.cost.price_book import Plan, PriceBook, Unpriced, context_of
-from processors.cost.rates import Tokens
+from processors.cost import snapshot
+from schemas.prices.book import digest, written
+from schemas.prices.finding import Plan, PriceBook, Unpriced, context_of
+from schemas.prices.rates import NoCostError
+from schemas.prices.units import Rarities, Tokens
 
 USAGES = [
     Tokens(0, 0), Tokens(1, 0), Tokens(0, 1), Tokens(1234, 567), Tokens(1000, 10, 400), Tokens(1000, 10, 0, 300),
@@ -30,7 +32,7 @@ MOMENTS = [
 
 @pytest.fixture(scope="module")
 def book() -> PriceBook:
-    return genai_book.build()
+    return PriceBook.of(snapshot.default())
 
 
 def models() -> Iterator[tuple[str, str]]:
@@ -41,10 +43,31 @@ def models() -> Iterator[tuple[str, str]]:
                 yield provider.id, model.id
 
 
+THEIR_NAMES = {
+    "cache_write_1h": "cache_write_1h_tokens", "citation": "output_citation_tokens", "input_audio": "input_audio_tokens",
+    "cache_read_audio": "cache_audio_read_tokens", "output_audio": "output_audio_tokens", "input_image": "input_image_tokens",
+    "cache_read_image": "cache_image_read_tokens", "output_image": "output_image_tokens", "input_video": "input_video_tokens",
+    "output_video": "output_video_tokens", "web_searches_k": "web_searches", "file_searches_k": "storage_searches",
+}  # fmt: skip
+RARE = [
+    Tokens(1000, 10, 0, 300, 0, Rarities(cache_write_1h=200)), Tokens(1000, 10, 500, 500, 3, Rarities(cache_write_1h=500)),
+    Tokens(300_000, 10, 10, 30, 3, Rarities(cache_write_1h=0)), Tokens(900, 500, 0, 0, 100, Rarities(citation=300)),
+    Tokens(10_000, 4000, 0, 0, 0, Rarities(input_audio=5000, output_audio=3999, cache_read_audio=0)),
+    Tokens(10_000, 4000, 3000, 0, 0, Rarities(input_audio=5000, output_audio=17, cache_read_audio=1234)),
+    Tokens(10_000, 4000, 3000, 0, 0, Rarities(input_image=5000, output_image=1700, cache_read_image=2999)),
+    Tokens(10_000, 4000, 0, 0, 0, Rarities(input_video=4321, output_video=4000, input_audio=1, cache_read_audio=0)),
+    Tokens(10_000, 4000, 0, 0, 0, Rarities(input_audio=4000, input_image=3000, input_video=3000, cache_read_audio=0, cache_read_image=0)),
+    Tokens(1000, 100, 5, 7, 9, Rarities(web_searches_k=3, file_searches_k=11)), Tokens(0, 0, 0, 0, 0, Rarities(web_searches_k=1)),
+    Tokens(600_000, 1000, 599_000, 900, 0, Rarities(cache_write_1h=899, web_searches_k=2, input_image=50, cache_read_image=50)),
+]  # fmt: skip
+"""Usages of everything the package has prices of and an event can tell."""
+
+
 def theirs(provider: str, model: str, tokens: Tokens, moment: datetime, tier: str | None = None) -> Decimal:
     usage = genai_prices.Usage(
         input_tokens=tokens.input, output_tokens=tokens.output, cache_read_tokens=tokens.cache_read,
         cache_write_tokens=tokens.cache_write, output_reasoning_tokens=tokens.reasoning,
+        **{THEIR_NAMES[name]: count for name, count in (tokens.rarities or Rarities())._asdict().items() if count is not None},
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -56,7 +79,9 @@ def theirs(provider: str, model: str, tokens: Tokens, moment: datetime, tier: st
 
 
 def ours(plan: Plan, tokens: Tokens, moment: datetime) -> Decimal:
-    return plan.at(moment).rates(tokens.input).cost(tokens)
+    tariff = plan.at(moment)
+    assert not isinstance(tariff, Unpriced)
+    return tariff.rates(tokens.input).cost(tokens)
 
 
 def test_every_model_of_every_provider_agrees_on_usages_with_cache_and_tiers(book: PriceBook) -> None:
@@ -72,6 +97,60 @@ def test_every_model_of_every_provider_agrees_on_usages_with_cache_and_tiers(boo
             compared += 1
     assert priced > 2000
     assert compared > 8000
+
+
+def test_every_model_agrees_on_audio_images_searches_and_hour_long_cache_writes_or_both_find_no_price(book: PriceBook) -> None:
+    compared = refused = 0
+    for provider, model in models():
+        plan = book.plan(provider, model)
+        if isinstance(plan, Unpriced):
+            continue
+        for number, tokens in enumerate(RARE):
+            moment = MOMENTS[number % len(MOMENTS)]
+            try:
+                want = theirs(provider, model, tokens, moment)
+            except ValueError:
+                with pytest.raises(NoCostError):
+                    ours(plan, tokens, moment)
+                refused += 1
+                continue
+            assert ours(plan, tokens, moment) == want, (provider, model, tokens, moment)
+            compared += 1
+    assert compared > 20_000
+    assert refused < 200
+
+
+def test_what_an_event_can_be_charged_for_is_all_the_package_knows_but_hours_pages_and_characters() -> None:
+    """A price the package learns to know later must not be left aside without a sign."""
+    others = {other for provider in snapshot.default().providers for model in provider.models
+              for offer in (*model.offers, *model.variants) for other in offer.other}  # fmt: skip
+    assert others == {
+        "audio_hours", "input_audio_hours", "input_annotated_document_kpages", "input_document_kpages", "input_mchars",
+        "input_text_messages_kcount",
+    }  # fmt: skip
+
+
+def test_the_committed_book_is_what_the_installed_package_gives_byte_for_byte() -> None:
+    made = snapshot.build()
+    assert snapshot.FILE.read_bytes() == written(made)
+    assert made.version == f"genai-prices-{genai_prices.__version__}-{digest(made)}"
+    assert snapshot.default() == made
+
+
+def test_cached_audio_that_is_not_told_apart_is_not_guessed(book: PriceBook) -> None:
+    plan = book.plan("openai", "gpt-4o-realtime-preview")
+    assert isinstance(plan, Plan)
+    with pytest.raises(NoCostError, match="cache_read_audio"):
+        ours(plan, Tokens(1000, 10, 400, 0, 0, Rarities(input_audio=500)), MOMENTS[-1])
+
+
+def test_an_hour_long_cache_write_costs_what_it_costs_and_not_what_five_minutes_do(book: PriceBook) -> None:
+    plan = book.plan("anthropic", "claude-sonnet-4-5")
+    assert isinstance(plan, Plan)
+    moment = datetime(2026, 11, 20, tzinfo=UTC)
+    short = ours(plan, Tokens(100_000, 0, 0, 100_000), moment)
+    long = ours(plan, Tokens(100_000, 0, 0, 100_000, 0, Rarities(cache_write_1h=100_000)), moment)
+    assert (short, long) == (Decimal("0.375"), Decimal("0.6"))
 
 
 @pytest.mark.parametrize(

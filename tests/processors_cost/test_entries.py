@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.cost import genai_book
+from processors.cost import snapshot
 from processors.cost.entries import Charge, NotBillable, PoisonError, entry
-from processors.cost.price_book import PriceBook
-from processors.cost.rates import Rates, Tokens
 from schemas.events import AcceptedEvent
-from schemas.ledger import LedgerEntry
+from schemas.ledger import LedgerEntry, usage
+from schemas.prices.finding import PriceBook
+from schemas.prices.rates import Rates
 from tests.processors_validate.running import event
 
 TOLERANCE = timedelta(minutes=5)
@@ -23,7 +23,7 @@ RECEIVED = "2026-11-20T10:00:00.123456Z"
 
 @pytest.fixture(scope="module")
 def book() -> PriceBook:
-    return genai_book.build()
+    return PriceBook.of(snapshot.default())
 
 
 def accepted_line(event_type: str = "model_call.completed", **changes: Any) -> bytes:
@@ -61,7 +61,7 @@ def test_an_entry_says_who_spent_what_on_what_at_which_prices(book: PriceBook) -
     assert (found.agent_id, found.run_id, found.workflow_id, found.step_id) == ("a1", "r1", "w1", "s1")
     assert (found.provider, found.model, found.priced_as) == ("openai", "gpt-4o-mini-2024-07-18", "openai/gpt-4o-mini")
     assert (found.response_id, found.service_tier, found.client_cost_usd) == ("resp_1", "default", Decimal("0.5"))
-    assert found.price_book_version == "genai-prices-0.2.3"
+    assert found.price_book_version == snapshot.default().version
     assert found.occurred_at == datetime(2026, 11, 20, 9, 59, tzinfo=UTC)
     assert found.unit_prices is not None
     assert (found.unit_prices.input, found.unit_prices.cache_read) == (Decimal("0.15"), Decimal("0.075"))
@@ -71,11 +71,7 @@ def test_an_entry_says_who_spent_what_on_what_at_which_prices(book: PriceBook) -
 def test_an_entry_can_be_computed_again_from_itself_alone(book: PriceBook) -> None:
     found = charged(accepted_line(**FULL), book)
     assert found.unit_prices is not None
-    rates = Rates(**found.unit_prices.model_dump())
-    tokens = Tokens(
-        found.input_tokens, found.output_tokens, found.cache_read_tokens, found.cache_write_tokens, found.reasoning_tokens
-    )
-    assert rates.cost(tokens) == found.cost_usd
+    assert Rates.of(found.unit_prices.model_dump(exclude_none=True)).cost(usage(found)) == found.cost_usd
 
 
 def test_an_unknown_model_is_an_entry_too_and_says_so(book: PriceBook) -> None:
@@ -152,4 +148,4 @@ def test_every_accepted_call_with_usage_becomes_a_valid_entry(
     assert (found.reason == "unpriced") == (found.unit_prices is None)
 
 
-_BOOK = genai_book.build()
+_BOOK = PriceBook.of(snapshot.default())

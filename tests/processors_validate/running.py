@@ -79,10 +79,10 @@ async def send(client: Client, *events: dict[str, Any]) -> None:
         await publish(client, subject_of(made), orjson.dumps(made))
 
 
-async def send_batch(client: Client, tenant: str, *events: dict[str, Any]) -> int:
+async def send_batch(client: Client, tenant: str, *events: dict[str, Any], gateway: str = "gateway") -> int:
     """Publishes events together as NDJSON."""
     data = b"\n".join(map(orjson.dumps, events))
-    return await publish(client, f"telemetry.{tenant}.gateway.batch", data, headers={CONTENT_TYPE: NDJSON})
+    return await publish(client, f"telemetry.{tenant}.{gateway}.batch", data, headers={CONTENT_TYPE: NDJSON})
 
 
 async def messages(client: Client, stream: str, subject: str) -> list[Received]:

@@ -1,13 +1,15 @@
 """Every event stands in EVENTS once, however often and however late it comes again."""
 
-import sqlite3
 from pathlib import Path
+from shutil import rmtree
 
 import orjson
 import pytest
 from nats.aio.client import Client
 
 from processors.validate.app import attach
+from processors.validate.rocks import open_store
+from service.instruments import LOOP_ERRORS
 from streams.embedded import EmbeddedServer
 from streams.publish import publish
 from tests.processors_validate.running import (
@@ -24,7 +26,7 @@ from tests.processors_validate.running import (
     subject_of,
 )
 
-INDEX = Path("index") / "validate-0.sqlite"
+INDEX = Path("index") / "validate-0"
 
 
 async def test_the_same_event_again_is_counted_and_dropped(server: EmbeddedServer, client: Client, tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ async def test_two_tenants_may_use_the_same_id(server: EmbeddedServer, client: C
     assert [one.tenant.tenant_id for one in await accepted(client)] == ["acme", "globex"]
 
 
-@pytest.mark.parametrize("what", ["kept", "deleted", "torn", "emptied", "of another server"])
+@pytest.mark.parametrize("what", ["kept", "deleted", "torn", "rotten", "emptied", "of another server"])
 async def test_a_late_duplicate_is_recognised_after_a_restart_with_the_index(
     server: EmbeddedServer, client: Client, tmp_path: Path, what: str
 ) -> None:
@@ -99,18 +101,26 @@ async def test_a_late_duplicate_is_recognised_after_a_restart_with_the_index(
         await send(client, *made)
         await drained(client)
     path = tmp_path / INDEX
+    rows = list(path.glob("*.sst"))
+    assert rows
     match what:
         case "deleted":
-            path.unlink()
+            rmtree(path)
         case "torn":
-            path.write_bytes(path.read_bytes()[:1500] + b"\x00garbage" * 400)
+            for file in rows:
+                file.write_bytes(file.read_bytes()[:-40])
+        case "rotten":
+            for file in rows:
+                file.write_bytes(
+                    b"\x00garbage" * (file.stat().st_size // 8) + file.read_bytes()[-(file.stat().st_size % 8) or -8 :]
+                )
         case "emptied":
-            path.write_bytes(b"")
+            for file in path.iterdir():
+                file.write_bytes(b"")
         case "of another server":
-            db = sqlite3.connect(path)
-            db.execute("UPDATE facts SET value = 'elsewhere' WHERE name = 'stream'")
-            db.commit()
-            db.close()
+            store = open_store(path)
+            store[b"stream"] = b"elsewhere"
+            store.close()
     async with running(attach, server, tmp_path):
         await send(client, *made, made[0] | {"attributes": {"changed": True}})
         await drained(client)
@@ -119,18 +129,37 @@ async def test_a_late_duplicate_is_recognised_after_a_restart_with_the_index(
     assert sum(record.duplicates for record in await records(client)) == 3
 
 
-async def test_the_index_losing_its_file_under_it_loses_no_duplicate(
+async def test_the_index_going_bad_under_it_is_noticed_and_built_again(
     server: EmbeddedServer, client: Client, tmp_path: Path
 ) -> None:
-    made = event()
+    made = [event() for _ in range(2000)]
     async with running(attach, server, tmp_path):
-        await send(client, made)
+        await send_batch(client, "acme", *made)
         await drained(client)
-        path = tmp_path / INDEX
-        with path.open("r+b") as file:
-            file.write(b"\xff" * 8192)
-        for suffix in ("-wal", "-shm"):
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-        await send(client, made, event())
+    path, failures = tmp_path / INDEX, LOOP_ERRORS.labels("validate.index")
+    before = failures._value.get()
+    async with running(attach, server, tmp_path):
+        for file in path.glob("*.sst"):
+            with file.open("r+b") as opened:
+                opened.write(b"\xff" * (file.stat().st_size - 8000))
+        await send_batch(client, "acme", *made, event())
         await drained(client)
-    assert len(await accepted(client)) == 2
+    assert failures._value.get() > before
+    assert len(await accepted(client)) == 2001
+
+
+async def test_a_second_process_on_the_same_directory_waits_for_nobody_and_knows_every_duplicate(
+    server: EmbeddedServer, client: Client, tmp_path: Path
+) -> None:
+    """The first may hang for ever with its index open."""
+    made = [event() for _ in range(3)]
+    async with running(attach, server, tmp_path):
+        await send(client, *made)
+        await drained(client)
+    store = open_store(tmp_path / INDEX)
+    async with running(attach, server, tmp_path, "second"):
+        await send(client, *made)
+        await drained(client)
+    store.close()
+    assert len(await accepted(client)) == 3
+    assert (tmp_path / f"{INDEX}.1").exists()

@@ -9,7 +9,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.validate.app import slices
+from processors.covered_loop import slices
 from processors.validate.catching_up import rows_of
 from processors.validate.judging import SHORTEST_EVENT, Judged, Limits, judge, take_apart
 from processors.validate.messages import raw_events

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from schemas.events import Event
 from schemas.sections import Fault, Tenant
+from sidecar.denials import Denials
 from sidecar.enforcement import Enforcer
 from sidecar.fault_memory import FaultMemory
 from sidecar.proxy import FAULT_HEADER, Proxy
@@ -65,7 +66,9 @@ async def front(directory: Path, handler: Handler | None) -> AsyncIterator[Front
     running = asyncio.create_task(enforcer.run())
     try:
         async with listening(application, auto_decompress=False, handler_cancellation=True) as agent:
-            proxy = Proxy(agent if handler is not None else "http://127.0.0.1:9", enforcer, lambda: None, lambda: False)
+            denials = Denials("acme", "a", path=directory / "denials.json")
+            target = agent if handler is not None else "http://127.0.0.1:9"
+            proxy = Proxy(target, enforcer, lambda: None, lambda: False, denials)
             async with (
                 listening(proxy.application(), auto_decompress=False, handler_cancellation=True) as url,
                 aiohttp.ClientSession(auto_decompress=False) as http,

@@ -11,7 +11,6 @@ from streams import topology
 from streams.apply import apply, check
 from streams.covering import CoveredWriter, FencedError, Outgoing
 from streams.embedded import EmbeddedServer
-from streams.messages import Received
 from streams.reader import OrderedReader, Source
 from tests.conftest import stream_messages, until
 
@@ -102,26 +101,3 @@ async def test_a_message_larger_than_the_buffer_is_read_all_the_same(client: Cli
         seen += [len(message.data) for message in messages]
     assert seen == [1_500_000, 1]
     await reader.close()
-
-
-async def test_a_work_queue_is_read_in_order_again_by_the_next_instance(client: Client) -> None:
-    """Deliveries that died with the first reader are not skipped by the second."""
-    js = client.jetstream()
-    for number in range(30):
-        await js.publish("telemetry.acme.a.run", str(number).encode())
-    source = Source("TELEMETRY", consumer="validate-0")
-    first = OrderedReader(client, source)
-    got = await first.fetch(10, 5)
-    await first.acknowledge(got[:5])
-    await client.flush()
-    second = OrderedReader(client, source, position=got[4].sequence)
-    again: list[Received] = []
-    while len(again) < 25:
-        again += await second.fetch(100, 5)
-    assert [int(m.data) for m in again] == list(range(5, 30))
-    await second.acknowledge(again)
-
-    async def empty() -> bool:
-        return await stream_messages(client, "TELEMETRY") == 0
-
-    await until(empty, "the work queue is empty")

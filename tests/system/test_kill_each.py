@@ -22,7 +22,7 @@ from tests.conftest import until
 
 pytestmark = pytest.mark.system
 
-EACH_ALONE = (("validate",), ("cost",), ("aggregate",), ("health",), ("alerts",), ("notify",))
+EACH_ALONE = (("validate",), ("cost",), ("aggregate",), ("health",), ("budget",), ("alerts",), ("notify",))
 ROUND = 1500
 
 

@@ -3,7 +3,7 @@ from typing import Annotated
 
 import typer
 
-NAMES = ("fleet", "runs", "run", "failures", "spend", "latency", "timeseries", "alerts", "throughput", "status", "audit")
+NAMES = ("fleet", "runs", "run", "failures", "spend", "scope_spend", "latency", "timeseries", "ledger", "ledger_days", "ledger_duplicates", "ledger_problems", "alerts", "throughput", "status", "audit")
 """Kept here for the shell, which must not wait for the contract to load; a test compares them."""
 
 
@@ -15,7 +15,7 @@ Query = Annotated[str | None, typer.Argument(metavar="NAME", help="Which query."
 
 
 def query(context: typer.Context, name: Query = None) -> None:
-    """Ask the warehouse a named question: fleet, runs, run, failures, spend, latency, timeseries, alerts, throughput, status, audit."""
+    """Ask the warehouse a named question: fleet, runs, run, failures, spend, scope_spend, latency, timeseries, ledger, ledger_days, ledger_duplicates, ledger_problems, alerts, throughput, status, audit."""
     from agent_manager.cli.query.app import application
 
     # Its own application, made from the contract, reads the rest: each query has options of its own.

@@ -23,11 +23,39 @@ def env(data: Data = None, as_json: Json = False) -> None:
             output.write_line(line)
 
 
-def audit(data: Data = None, as_json: Json = False) -> None:
+Begin = Annotated[
+    str | None,
+    typer.Option("--from", help="Where to begin: a time (24h ago, 2026-11-20T08:00:00Z), or a sequence of one --stream."),
+]
+End = Annotated[str | None, typer.Option("--until", help="Where to end, likewise; a sequence is included, a moment is not.")]
+Last = Annotated[str | None, typer.Option("--last", help="The last so much: 1h, 30m, 2d.")]
+OfTenant = Annotated[str | None, typer.Option("--tenant", "-t", help="Only this tenant's messages, rows and money.")]
+OfStreams = Annotated[list[str] | None, typer.Option("--stream", help="EVENTS, LEDGER or ALERTS; may be repeated.")]
+OfStages = Annotated[
+    list[str] | None, typer.Option("--stage", help="validate, cost, aggregate or billing; may be repeated. Default: all.")
+]
+EveryMessage = Annotated[
+    bool,
+    typer.Option("--every-message", help="Read the header of every message too, instead of trusting coverage records: slower."),
+]
+
+
+def audit(
+    begin: Begin = None,
+    end: End = None,
+    last: Last = None,
+    tenant: OfTenant = None,
+    stream: OfStreams = None,
+    stage: OfStages = None,
+    every_message: EveryMessage = False,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
     """Check that nothing was lost and nothing counted twice: streams and warehouse against their own accounts."""
     from agent_manager.cli import auditing
 
-    auditing.audit(data, as_json=as_json)
+    asked = auditing.Asked(begin, end, last, tenant, stream or (), stage or (), every_message)
+    auditing.audit(data, asked, as_json=as_json)
 
 
 def doctor(data: Data = None, as_json: Json = False) -> None:

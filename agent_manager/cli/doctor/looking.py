@@ -27,7 +27,7 @@ from agent_manager.cli.fleet import reading
 from agent_manager.cli.fleet.rows import agent_rows
 from agent_manager.cli.query.asking import ask
 from schemas.coverage import Coverage
-from streams import subjects, topology
+from streams import progress, subjects, topology
 from streams.apply import check
 
 _DEADLINE_S: Final = 10.0
@@ -111,29 +111,20 @@ async def streams(client: Client, _: Place) -> list[Finding]:
 
 
 async def queues(client: Client, _: Place) -> list[Finding]:
-    """What waits in the work queues, and since when."""
-    rows = (
-        (
-            topology.TELEMETRY,
-            subjects.ALL_TELEMETRY,
-            "validate",
-            "telemetry not yet validated",
-            "Is `python -m processors validate` running and ready?",
+    """What waits to be validated or carried out, and since when."""
+    waits = await progress.waiting(client)
+    age = (datetime.now(UTC) - waits.oldest).total_seconds() if waits.oldest is not None else None
+    state = (await client.jsm().stream_info(topology.COMMANDS)).state
+    commands = await _age_s(client, topology.COMMANDS, subjects.ALL_COMMANDS, state.first_seq) if state.messages else None
+    return [
+        findings.lag(
+            "validate", "telemetry not yet validated", waits.messages, age, "Is `python -m processors validate` running and ready?"
         ),
-        (
-            topology.COMMANDS,
-            subjects.ALL_COMMANDS,
-            "agent-manager",
-            "commands not yet carried out",
+        findings.lag(
+            "agent-manager", "commands not yet carried out", state.messages, commands,
             "Is `python -m agent_manager` running and ready?",
         ),
-    )
-    found = []
-    for stream, only, part, what, advice in rows:
-        state = (await client.jsm().stream_info(stream)).state
-        waiting = await _age_s(client, stream, only, state.first_seq) if state.messages else None
-        found.append(findings.lag(part, what, state.messages, waiting, advice))
-    return found
+    ]  # fmt: skip
 
 
 async def pricing(client: Client, _: Place) -> list[Finding]:

@@ -1,16 +1,20 @@
 """One named query asked over NATS."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import nats.errors
 import orjson
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from agent_manager.cli.failure import CommandFailedError
 from schemas.queries import Page, QueryError
 from streams import subjects
+
+if TYPE_CHECKING:
+    import polars as pl
 
 ERROR_HEADER: Final = "Agentops-Error"
 TIMEOUT_S: Final = 15.0
@@ -20,8 +24,7 @@ class NoWarehouseError(CommandFailedError):
     """Nobody answers queries now."""
 
 
-async def ask(client: Client, name: str, params: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> Page:
-    """The answer; raises NoWarehouseError when nobody answers, CommandFailedError when the question is refused."""
+async def _asked(client: Client, name: str, params: Mapping[str, Any], timeout_s: float) -> Msg:
     try:
         message = await client.request(subjects.query(name), orjson.dumps(dict(params)), timeout=timeout_s)
     except nats.errors.NoRespondersError as error:
@@ -35,6 +38,20 @@ async def ask(client: Client, name: str, params: Mapping[str, Any], timeout_s: f
     headers = message.headers or {}
     if headers.get(ERROR_HEADER) or headers.get("Nats-Service-Error"):
         raise CommandFailedError(_refusal(name, message.data, headers))
+    return message
+
+
+async def ask_frame(client: Client, name: str, params: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> "pl.DataFrame":
+    """The answer's rows as a frame, exact decimals and all; raises what ``ask`` raises."""
+    import polars as pl  # noqa: PLC0415 - heavy, and few commands need it
+
+    message = await _asked(client, name, {**params, "format": "arrow"}, timeout_s)
+    return pl.read_ipc_stream(message.data)
+
+
+async def ask(client: Client, name: str, params: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> Page:
+    """The answer; raises NoWarehouseError when nobody answers, CommandFailedError when the question is refused."""
+    message = await _asked(client, name, params, timeout_s)
     try:
         return Page.model_validate_json(message.data)
     except ValidationError as error:

@@ -12,9 +12,10 @@ from agent_manager.cli import output, readable
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
 from streams import topology
-from streams.apply import Drift
+from streams.apply import CannotApplyError, Drift
 from streams.apply import apply as apply_topology
 from streams.apply import check as check_topology
+from streams.moving import CannotMoveError
 
 
 def _no_jetstream(error: Exception) -> CommandFailedError:
@@ -23,12 +24,14 @@ def _no_jetstream(error: Exception) -> CommandFailedError:
     )
 
 
-def apply(data: Path | None, replicas: int, *, as_json: bool) -> None:
+def apply(data: Path | None, replicas: int, partitions: int | None, *, as_json: bool) -> None:
     """Creates and updates what differs."""
 
     async def work(client: Client, _: Place) -> list[str]:
         try:
-            return await apply_topology(client, replicas)
+            return await apply_topology(client, replicas, partitions)
+        except (CannotApplyError, CannotMoveError) as error:
+            raise CommandFailedError(str(error)) from error
         except (nats.js.errors.APIError, nats.js.errors.ServiceUnavailableError) as error:
             raise _no_jetstream(error) from error
 
@@ -40,12 +43,14 @@ def apply(data: Path | None, replicas: int, *, as_json: bool) -> None:
             output.write_line(line)
 
 
-def check(data: Path | None, replicas: int, *, as_json: bool) -> None:
+def check(data: Path | None, replicas: int, partitions: int | None, *, as_json: bool) -> None:
     """Names every difference; raises CommandFailedError when there is one."""
 
     async def work(client: Client, _: Place) -> list[Drift]:
         try:
-            return await check_topology(client, replicas)
+            return await check_topology(client, replicas, partitions)
+        except CannotApplyError as error:
+            raise CommandFailedError(str(error)) from error
         except (nats.js.errors.APIError, nats.js.errors.ServiceUnavailableError) as error:
             raise _no_jetstream(error) from error
 

@@ -30,10 +30,11 @@ from service import logs
 from service.instruments import LOOP_ERRORS
 from service.ports import free_port, port_is_free
 from streams import topology
-from streams.apply import apply
+from streams.apply import CannotApplyError, apply
 from streams.connect import CannotConnectError, connect
 from streams.kv import TypedBucket
-from streams.settings import NatsSettings
+from streams.moving import CannotMoveError
+from streams.settings import NatsSettings, TopologySettings
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +130,10 @@ class System:
             self.client = await connect(settings, "agentops-up", patience_s=10)
         except CannotConnectError as error:
             raise CommandFailedError(str(error)) from error
-        await apply(self.client)
+        try:
+            await apply(self.client, partitions=TopologySettings().partitions)
+        except (CannotApplyError, CannotMoveError) as error:
+            raise CommandFailedError(str(error)) from error
         self.display.ready(_NATS)
         ports = {name: free_port() for name in names}
         wiring = Wiring(Path(agent_manager.__path__[0]).parent.resolve(), settings.url, users, ports)

@@ -1,10 +1,13 @@
 """The NATS server of the system: ours, started again on the same port when it dies, or one that was given."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import httpx
 
 from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.running import Login
@@ -14,6 +17,11 @@ from streams.embedded import EmbeddedServer, ServerError
 from streams.settings import NatsSettings
 
 _AGAIN_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_LOOK_S: Final = 2.0
+_LOOKS: Final = 3
+"""So often in a row it must call itself unhealthy before it is started again."""
+_ROOM_BYTES: Final = 64 * 1024**2
+"""Less than this free, and starting again would not help."""
 
 
 @dataclass(slots=True)
@@ -63,10 +71,10 @@ class OwnServer:
         while not self._stopping:
             process = self.server.process
             if process is not None:
-                code = await process.wait()
+                how = await self._ended(process)
                 if self._stopping:
                     return
-                self.say(f"nats-server {ending(code)}; started again; see {self.directory / 'nats-server.log'}")
+                self.say(f"nats-server {how}; started again; see {self.directory / 'nats-server.log'}")
             assert self.server.credentials is not None
             self.server.port = self.server.credentials.port
             try:
@@ -80,6 +88,31 @@ class OwnServer:
             failures = 0
             self.restarts += 1
             self.changed()
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> str:
+        """Waits until the server is gone, or of no use any more: then ends it. Says how it came.
+
+        After a failed write (a full disk, say) nats-server takes the stream out of service until it is started again,
+        however much room there is by then.
+        """
+        ending_itself = asyncio.create_task(process.wait(), name="nats-server-ends")
+        seen = 0
+        try:
+            async with httpx.AsyncClient(trust_env=False) as http:
+                while not (await asyncio.wait({ending_itself}, timeout=_LOOK_S))[0]:
+                    trouble = await self.server.trouble(http)
+                    seen = seen + 1 if trouble else 0
+                    if trouble is None or self._stopping:
+                        continue
+                    if shutil.disk_usage(self.directory).free < _ROOM_BYTES:
+                        if seen == 1:
+                            self.say(f"nats-server says {trouble}. The disk is full: make room in {self.directory}")
+                    elif seen >= _LOOKS:
+                        await self.server.stop()
+                        return f"called itself unhealthy ({trouble})"
+            return ending(ending_itself.result())
+        finally:
+            ending_itself.cancel()
 
     async def stop(self, within_s: float) -> None:
         """Ends it."""

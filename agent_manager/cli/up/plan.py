@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from agent_manager.cli.running import Login
 
-PROCESSOR_GROUPS: Final = (("validate",), ("aggregate",), ("cost", "health", "alerts", "notify"))
+PROCESSOR_GROUPS: Final = (("validate",), ("aggregate",), ("cost", "health", "budget", "alerts", "notify"))
 """Which processors share a process: the warehouse alone, because it is the heavy one."""
 
 MANAGER: Final = "agent-manager"

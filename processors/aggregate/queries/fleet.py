@@ -3,23 +3,20 @@
 from datetime import datetime, timedelta
 
 from processors.aggregate.asking import Conditions, Question, naive
-from processors.aggregate.rollups import MIDDLE, current
+from processors.aggregate.rollups import MIDDLE, current, next_whole, since
 from schemas.queries import FleetParams
 
 
 def fleet(params: FleetParams, now: datetime) -> Question:
-    """Every agent ever seen. Figures are of the last 24 hours, to the minute.
+    """Every agent ever seen. Figures are of the last 24 hours.
 
     ``runs_24h`` and ``failures_24h`` count runs. Latency is that of runs; of model calls for agents that report none.
     """
     given = Conditions().equal(tenant_id=params.tenant)
-    since = naive(now) - timedelta(hours=24)
+    begun = naive(now) - timedelta(hours=24)
     sql = f"""
         WITH days AS (SELECT * FROM ({current("day")}) WHERE {given.text()}),
-        minutes AS (
-            SELECT * FROM ({current("minute")})
-            WHERE {given.text()} AND "at" >= date_trunc('minute', $since) AND "at" <= $now
-        ),
+        hours AS (SELECT * FROM ({since(("run", "model_call", "ledger"))}) WHERE {given.text()} AND "at" <= $now),
         seen AS (
             SELECT tenant_id, agent_id, max(last_at) AS last_seen,
                 arg_max(name, last_at) FILTER (kind IN ('heartbeat', 'agent') AND name IS NOT NULL) AS name,
@@ -34,11 +31,11 @@ def fleet(params: FleetParams, now: datetime) -> Question:
                 (sum(failed) FILTER (kind = 'run'))::BIGINT AS failures_24h,
                 sum(cost_usd) AS cost_usd_24h,
                 (sum(input_tokens + output_tokens) FILTER (kind = 'model_call'))::BIGINT AS tokens_24h
-            FROM minutes GROUP BY tenant_id, agent_id
+            FROM hours GROUP BY tenant_id, agent_id
         ),
         sketches AS (
             SELECT tenant_id, agent_id, kind, entry.bucket AS bucket, sum(entry.count) AS number
-            FROM (SELECT tenant_id, agent_id, kind, unnest(latency_buckets) AS entry FROM minutes WHERE kind IN ('run', 'model_call'))
+            FROM (SELECT tenant_id, agent_id, kind, unnest(latency_buckets) AS entry FROM hours WHERE kind IN ('run', 'model_call'))
             GROUP BY ALL
         ),
         heights AS (
@@ -62,4 +59,5 @@ def fleet(params: FleetParams, now: datetime) -> Question:
         FROM seen LEFT JOIN figures USING (tenant_id, agent_id) LEFT JOIN chosen USING (tenant_id, agent_id)
         ORDER BY tenant_id, agent_id
     """  # noqa: S608
-    return Question(sql, {**given.parameters, "since": since, "now": naive(now)})
+    whole = next_whole(begun, timedelta(hours=1))
+    return Question(sql, {**given.parameters, "since": begun, "whole": whole, "now": naive(now)})

@@ -11,7 +11,7 @@ MOST_BUCKETS: Final = 100_000
 _LENGTH: Final = {
     "second": timedelta(seconds=1), "minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1),
 }  # fmt: skip
-_GRAINS: Final[dict[str, Grain]] = {"minute": "minute", "hour": "hour", "day": "day"}
+_GRAINS: Final[dict[str, Grain]] = {"hour": "hour", "day": "day"}
 
 _VALUES: Final = {
     "events": ("sum(events) FILTER (kind <> 'ledger')", "sum(events) FILTER (kind <> 'ledger')"),
@@ -33,25 +33,25 @@ _OTHERS: Final = (
 )  # fmt: skip
 
 
-def _exact(condition: str) -> str:
-    """The same columns as the sums have, from the events themselves: for seconds, which have no sums."""
-    second = "SELECT date_trunc('second', occurred_at) AS \"at\""
+def _exact(bucket: str, condition: str) -> str:
+    """The same columns as the sums have, from the events themselves: for what is shorter than an hour and has no sums."""
+    begin = f"SELECT date_trunc('{bucket}', occurred_at) AS \"at\""
     parts = [
-        f"{second}, '{kind}' AS kind, 1 AS events, (event_type LIKE '%.started')::INTEGER AS started, "
+        f"{begin}, '{kind}' AS kind, 1 AS events, (event_type LIKE '%.started')::INTEGER AS started, "
         f"(event_type NOT LIKE '%.started')::INTEGER AS finished, (event_type LIKE '%.failed')::INTEGER AS failed, "
         f"{tokens_in} AS input_tokens, {tokens_out} AS output_tokens, 0::DECIMAL(18,9) AS cost_usd, {latency} AS latency_ms "
         f"FROM {table} WHERE {condition}"
         for table, (kind, tokens_in, tokens_out, latency) in _KINDS.items()
     ]
-    parts += [f"{second}, 'other', 1, 0, 0, 0, 0, 0, 0, NULL FROM {table} WHERE {condition}" for table in _OTHERS]
-    parts.append(f"{second}, 'ledger', 1, 0, 0, 0, 0, 0, cost_usd, NULL FROM ledger WHERE {condition}")
+    parts += [f"{begin}, 'other', 1, 0, 0, 0, 0, 0, 0, NULL FROM {table} WHERE {condition}" for table in _OTHERS]
+    parts.append(f"{begin}, 'ledger', 1, 0, 0, 0, 0, 0, cost_usd, NULL FROM ledger WHERE {condition}")
     return " UNION ALL ".join(parts)
 
 
 def timeseries(params: TimeSeriesParams, now: datetime) -> Question:
     """Oldest first. Latency is that of runs; of model calls where no run in the range tells its duration.
 
-    From the minute on it is read from the sums: its percentiles are at most 2 % off.
+    From the hour on it is read from the sums: its percentiles are at most 2 % off.
     """
     since, until = span(params.since, params.until, now)
     if params.until is None:
@@ -60,8 +60,9 @@ def timeseries(params: TimeSeriesParams, now: datetime) -> Question:
         raise InvalidQuestionError("$.bucket", f"the range has more than {MOST_BUCKETS:,} buckets; take a longer bucket")
     given = Conditions().equal(tenant_id=params.tenant, agent_id=params.agent)
     parameters = {**given.parameters, "since": since, "until": until}
-    if params.bucket == "second":
-        rows = _exact(f"{given.text()} AND occurred_at >= date_trunc('second', $since) AND occurred_at < $until")
+    if params.bucket not in _GRAINS:
+        since_then = f"occurred_at >= date_trunc('{params.bucket}', $since) AND occurred_at < $until"
+        rows = _exact(params.bucket, f"{given.text()} AND {since_then}")
     else:
         grain = _GRAINS[params.bucket]
         rows = (
@@ -70,7 +71,7 @@ def timeseries(params: TimeSeriesParams, now: datetime) -> Question:
         )
     every = f"SELECT unnest(generate_series(date_trunc('{params.bucket}', $since), $until, INTERVAL 1 {params.bucket})) AS \"at\""
     if params.metric == "latency":
-        figures = _LATENCY_EXACT if params.bucket == "second" else _LATENCY_SUMS
+        figures = _LATENCY_EXACT if params.bucket not in _GRAINS else _LATENCY_SUMS
         columns = "value, coalesce(number, 0)::BIGINT AS count, p50, p95"
     else:
         value, count = _VALUES[params.metric]

@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from schemas.coverage import Coverage
+from schemas.coverage import CORRECTIONS, Coverage
 from streams import subjects
 
 Severity = Literal["ok", "warning", "error"]
@@ -40,6 +39,10 @@ class Findings:
         self._alike[severity, check] += 1
         if self._alike[severity, check] <= MOST_ALIKE:
             self._told.append(Finding(severity, check, message, details))
+
+    def take(self, finding: Finding) -> None:
+        """One that is made already."""
+        self.add(finding.severity, finding.check, finding.message, **finding.details)
 
     def bad(self, check: str) -> int:
         """How many warnings and errors ``check`` has."""
@@ -80,95 +83,118 @@ class Applied:
 
 @dataclass(slots=True)
 class CoverageBook:
-    """Checks one processor's coverage records against each other and against the outputs stored before each of them."""
+    """Checks one processor's coverage records against each other, and against the outputs stored before each of them where it sees those.
+
+    Each partition's records follow one another; what stands before a record in the stream is of the batch it closes, whichever partition's.
+    """
 
     processor: str
     outputs: str
     """First token of the subjects that carry what it made."""
     from_the_start: bool
-    """Whether the stream still has its first message; otherwise the oldest records have aged out."""
+    """Whether all there ever was is seen; otherwise the first record of each partition follows one that is not."""
     findings: Findings
+    counting: bool = True
+    """Whether outputs are seen too, not records alone."""
+    covered_before: Mapping[int, int] = field(default_factory=dict)
+    """Input covered by records before the range, by partition, as far as the warehouse knows them."""
     records: int = 0
     valid: int = 0
     dead: int = 0
     duplicates: int = 0
     received: int = 0
     missing: int = 0
-    covered: int = 0
-    _last: Coverage | None = None
+    until: dict[int, int] = field(default_factory=dict)
+    """Last input sequence covered, by partition."""
     _made: int = 0
     _buried: int = 0
+    _closed: bool = False
 
     def see(self, stored: Stored) -> None:
         """The next message of the output stream."""
-        kind = subjects.beginning(stored.subject)
-        if kind == self.outputs:
-            self._made += stored.events
-        elif kind == _DEAD:
+        if stored.coverage is not None:
+            if stored.coverage.processor == self.processor:
+                self._close(stored.sequence, stored.coverage)
+        elif subjects.beginning(stored.subject) == _DEAD:
             self._buried += stored.events
-        elif stored.coverage is not None and stored.coverage.processor == self.processor:
-            self._close(stored.sequence, stored.coverage)
+        elif subjects.beginning(stored.subject) == self.outputs:
+            self._made += stored.events
 
     def _close(self, sequence: int, record: Coverage) -> None:
-        check, where = f"{self.processor}.coverage", f"coverage record {sequence} of {self.processor}"
-        if self._last is None:
-            if self.from_the_start and record.first_sequence > 1:
-                # A stream that was made anew may start anywhere, but says so by its first sequence.
-                self.findings.add(
-                    "warning", check, f"{where} is the first, and begins at input {record.first_sequence:,} instead of 1",
-                    sequence=sequence,
-                )  # fmt: skip
-        elif record.first_sequence > self._last.last_sequence + 1:
-            lost = record.first_sequence - self._last.last_sequence - 1
-            self.findings.add(
-                "error", check, f"gap: {lost:,} messages of {record.input_stream} before {where} are covered by no record",
-                sequence=sequence, first=self._last.last_sequence + 1, last=record.first_sequence - 1,
-            )  # fmt: skip
-        elif record.first_sequence <= self._last.last_sequence:
-            self.findings.add(
-                "error", check, f"overlap: {where} begins at {record.first_sequence:,}, already covered up to {self._last.last_sequence:,}",
-                sequence=sequence,
-            )  # fmt: skip
-        if record.received != record.valid + record.dead + record.duplicates:
-            self.findings.add(
-                "error", check,
-                f"{where} does not add up: received {record.received:,}, valid {record.valid:,} + dead {record.dead:,} + duplicates {record.duplicates:,}",
-                sequence=sequence,
-            )  # fmt: skip
-        whole = self._last is not None or self.from_the_start
-        if whole and self._made != record.valid:
-            self.findings.add(
-                "error", f"{self.processor}.outputs",
-                f"{where} tells of {record.valid:,} valid, the {self.outputs} messages before it carry {self._made:,}",
-                sequence=sequence, told=record.valid, found=self._made,
-            )  # fmt: skip
-        if whole and self.outputs == subjects.beginning(subjects.ALL_EVENTS) and self._buried < record.dead:
-            self.findings.add(
-                "error", f"{self.processor}.outputs",
-                f"{where} tells of {record.dead:,} dead, the dead letters before it stand for {self._buried:,}",
-                sequence=sequence, told=record.dead, found=self._buried,
-            )  # fmt: skip
-        if record.missing:
-            self.findings.add(
-                "warning", f"{self.processor}.purged",
-                f"{record.missing:,} messages of {record.input_stream} between {record.first_sequence:,} and {record.last_sequence:,} "
-                "were gone before they were read: purged or deleted by hand",
-                sequence=sequence, missing=record.missing,
-            )  # fmt: skip
+        told = {0: "", CORRECTIONS: " for corrections"}.get(record.partition, f" of partition {record.partition}")
+        where = f"coverage record {sequence} of {self.processor}{told}"
+        self._follow(sequence, record, where)
+        self._add_up(sequence, record, where)
         self.records += 1
         self.valid += record.valid
         self.dead += record.dead
         self.duplicates += record.duplicates
         self.received += record.received
-        self.missing += record.missing
-        self.covered = record.last_sequence
-        self._last = record
+        self.until[record.partition] = record.last_sequence
         self._made = self._buried = 0
+        self._closed = True
 
+    def _follow(self, sequence: int, record: Coverage, where: str) -> None:
+        """Whether the record begins where its predecessor ended, and whether its input was all there."""
+        check, missing = f"{self.processor}.coverage", record.missing
+        seen = self.until.get(record.partition)
+        before = seen if seen is not None else self.covered_before.get(record.partition)
+        if before is None:
+            if self.from_the_start and record.first_sequence > 1 and record.partition in {0, CORRECTIONS}:
+                # A stream that was made anew may start anywhere, but says so by its first sequence.
+                self.findings.add(
+                    "warning", check, f"{where} is the first, and begins at input {record.first_sequence:,} instead of 1",
+                    sequence=sequence,
+                )  # fmt: skip
+        elif record.first_sequence > before + 1:
+            self.findings.add(
+                "error", check,
+                f"gap: {record.first_sequence - before - 1:,} messages of {record.input_stream} before {where} are covered by no record",
+                sequence=sequence, first=before + 1, last=record.first_sequence - 1,
+            )  # fmt: skip
+        elif record.first_sequence <= before and seen is None and record.first_sequence == 1:
+            # Its last record had aged out of the stream, so it began again; what it found missing had been covered before.
+            missing = max(0, missing - before)
+            self.findings.add(
+                "ok", check, f"{where} begins again at 1: the record before it had aged out, input up to {before:,} was covered then",
+                sequence=sequence,
+            )  # fmt: skip
+        elif record.first_sequence <= before:
+            self.findings.add(
+                "error", check, f"overlap: {where} begins at {record.first_sequence:,}, already covered up to {before:,}",
+                sequence=sequence,
+            )  # fmt: skip
+        self.missing += missing
+        if missing:
+            self.findings.add(
+                "error", f"{self.processor}.purged",
+                f"{missing:,} messages of {record.input_stream} between {record.first_sequence:,} and {record.last_sequence:,} "
+                "were gone before they were read: purged or deleted by hand",
+                sequence=sequence, missing=missing,
+            )  # fmt: skip
 
-def head_gone(stored_at: datetime, max_age: timedelta, now: datetime) -> Severity:
-    """How a message that no longer stands at the head of its stream has gone: aged out (ok), or earlier, by hand (error)."""
-    return "ok" if max_age and now - stored_at >= max_age - timedelta(minutes=2) else "error"
+    def _add_up(self, sequence: int, record: Coverage, where: str) -> None:
+        """Whether its sums are right, and the outputs before it as many as it says."""
+        if record.received != record.valid + record.dead + record.duplicates:
+            self.findings.add(
+                "error", f"{self.processor}.coverage",
+                f"{where} does not add up: received {record.received:,}, valid {record.valid:,} + dead {record.dead:,} + duplicates {record.duplicates:,}",
+                sequence=sequence,
+            )  # fmt: skip
+        if not self.counting or not (self._closed or self.from_the_start):
+            return
+        if self._made != record.valid:
+            self.findings.add(
+                "error", f"{self.processor}.outputs",
+                f"{where} tells of {record.valid:,} valid, the {self.outputs} messages before it carry {self._made:,}",
+                sequence=sequence, told=record.valid, found=self._made,
+            )  # fmt: skip
+        if self.outputs == subjects.beginning(subjects.ALL_EVENTS) and self._buried < record.dead:
+            self.findings.add(
+                "error", f"{self.processor}.outputs",
+                f"{where} tells of {record.dead:,} dead, the dead letters before it stand for {self._buried:,}",
+                sequence=sequence, told=record.dead, found=self._buried,
+            )  # fmt: skip
 
 
 def compare(stream: str, stored: Stored | None, applied: Applied | None, findings: Findings) -> None:

@@ -1,0 +1,1 @@
+"""``agentops ledger``: read from the warehouse, computed here, corrected through cost."""

@@ -1,0 +1,52 @@
+"""Asking cost, which alone changes prices and corrects the ledger."""
+
+import asyncio
+from typing import Final, TypeVar
+
+import nats.errors
+from nats.aio.client import Client
+from pydantic import BaseModel, ValidationError
+
+from agent_manager.cli import output
+from agent_manager.cli.failure import CommandFailedError
+from schemas.queries import QueryError
+
+ERROR: Final = "Agentops-Error"
+_TIMEOUT_S: Final = 30.0
+_ATTEMPTS: Final = 3
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+async def ask_cost(client: Client, subject: str, request: BaseModel, answer: type[Answer], attempts: int = _ATTEMPTS) -> Answer:
+    """Cost's answer; asks again where there was none, which is safe: nothing is done twice. Raises CommandFailedError."""
+    data = request.model_dump_json(exclude_none=True).encode()
+    for attempt in range(1, attempts + 1):
+        try:
+            message = await client.request(subject, data, timeout=_TIMEOUT_S)
+        except nats.errors.NoRespondersError as error:
+            problem = "cost is not there to answer"
+            if attempt == attempts:
+                raise CommandFailedError(
+                    problem, "Is `python -m processors cost` running? Then the same again: nothing is done twice"
+                ) from error
+        except (nats.errors.TimeoutError, TimeoutError) as error:
+            problem = f"cost did not answer within {_TIMEOUT_S:g} s"
+            if attempt == attempts:
+                raise CommandFailedError(problem, "Try the same again: nothing is done twice. See `agentops doctor`") from error
+        else:
+            if (message.headers or {}).get(ERROR):
+                raise CommandFailedError(_refusal(message.data))
+            return answer.model_validate_json(message.data)
+        output.note(f"{problem}: asking again ({attempt}/{attempts - 1})")
+        await asyncio.sleep(2.0 * attempt)
+    raise AssertionError("unreachable")
+
+
+def _refusal(data: bytes) -> str:
+    try:
+        refused = QueryError.model_validate_json(data)
+    except ValidationError:
+        return f"cost refused: {data[:200].decode(errors='replace')}"
+    fields = "; ".join(f"{one.loc}: {one.msg}" for one in refused.errors if one.msg != refused.message)
+    return f"{refused.message}{f' ({fields})' if fields else ''}"

@@ -1,0 +1,1 @@
+"""``agentops prices``: read from the bucket, changed through cost."""

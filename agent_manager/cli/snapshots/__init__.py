@@ -1,0 +1,1 @@
+"""``agentops snapshot``."""
