@@ -4,7 +4,7 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 BIN := .venv/bin
 DATA ?= data
 
-.PHONY: help install run test check bench bench-short fmt schemas docs clean
+.PHONY: help install run test check bench bench-short chaos chaos-short fmt schemas docs clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,12 @@ check: install ## what CI checks besides the tests
 
 bench: install ## measure speed, latency and size; figures go to benchmarks/results/latest.json
 	@$(BIN)/python -m benchmarks
+
+chaos: install ## everything goes wrong for an hour; ends with one line of figures
+	@$(BIN)/python -m chaos --seconds 3600
+
+chaos-short: install ## the same for a minute
+	@$(BIN)/python -m chaos --seconds 60
 
 bench-short: install ## the same in under two minutes
 	@$(BIN)/python -m benchmarks --short

@@ -1,104 +1,107 @@
-"""``python -m benchmarks [--short]``: measures the system on this machine and writes ``benchmarks/results/latest.json``."""
+"""``python -m benchmarks [PART…]``: measures the system on this machine, shows tables, writes ``benchmarks/results/latest.json``."""
 
 import argparse
-import asyncio
-import json
 import os
-import platform
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Final
 
+import structlog
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import measurements, workload
-from benchmarks.system import System
+from benchmarks import forms, results_file, tables
+from benchmarks.parts.catalogue import PARTS
+from benchmarks.parts.part import Bench, Figures, Part
 
-RESULTS = Path(__file__).parent / "results" / "latest.json"
+_UNTRUSTED: Final = 1.5
+"""Load average per core above which figures say more about the neighbours."""
 
 
-async def run(*, short: bool) -> dict[str, Any]:
-    """Every measurement, one after the other, against one system."""
-    single, batched, seconds, idle_s = (20_000, 100_000, 8, 5) if short else (100_000, 600_000, 30, 20)
-    results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="agentops-bench-") as directory:
-        system = System(Path(directory))
-        await system.start()
+def chosen(named: Sequence[str]) -> list[Part]:
+    """The parts of these names, in their order; all that run unasked where none is named. Raises KeyError."""
+    if not named:
+        return [part for part in PARTS.values() if part.unasked]
+    unknown = [name for name in named if name not in PARTS]
+    if unknown:
+        raise KeyError(", ".join(unknown))
+    return [part for part in PARTS.values() if part.name in named]
+
+
+def measure(part: Part, form: forms.Form, arguments: argparse.Namespace) -> Figures | str:
+    """What ``part`` finds; why not, where it fails: the others go on."""
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"bench {time.monotonic() - began:5.0f} s  {part.name}: {what}", file=sys.stderr, flush=True)
+
+    # Beside the results, and so on the same disk as everything else, which a temporary directory may not be.
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"bench-{part.name}-", dir=arguments.directory, ignore_cleanup_errors=True
+    ) as directory:
+        bench = Bench(form, Path(directory), arguments.directory, say, arguments.minutes)
         try:
-            say("warming up")
-            warm = list(workload.generate(2_000, seed=1))
-            await measurements.throughput(system, workload.singles(warm), workload.billable(warm))
-
-            say(f"{batched:,} events in micro-batches of 500")
-            events = list(workload.generate(batched, seed=2))
-            results["batched"] = asdict(
-                await measurements.throughput(system, workload.batches(events), workload.billable(events))
-            )
-
-            say(f"{single:,} single events")
-            events = list(workload.generate(single, seed=3))
-            watched = asyncio.create_task(measurements.usage(system.usage(), 3))
-            results["single"] = asdict(await measurements.throughput(system, workload.singles(events), workload.billable(events)))
-            results["processes_under_load"] = {name: asdict(used) for name, used in (await watched).items()}
-
-            say("latency at 500 events/s")
-            events = list(workload.generate(500 * seconds, seed=4))
-            results["latency"] = {"500": asdict(await measurements.latency(system, workload.singles(events), 500))}
-
-            say("idle")
-            used = await measurements.usage(system.usage(), idle_s)
-            results["processes_idle"] = {name: asdict(each) for name, each in used.items()}
-        finally:
-            await system.stop()
-    return {
-        "end_to_end": {name: results.pop(name) for name in ("single", "batched")},
-        **results,
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
-        "short": short,
-        "measured_at": datetime.now(UTC).isoformat(),
-    }
+            return uvloop.run(part.run(bench))  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001
+            say(f"failed: {type(error).__name__}: {error}")
+            return f"{type(error).__name__}: {error}"
 
 
-def say(what: str) -> None:
-    """Progress, on stderr."""
-    print(f"bench: {what} …", file=sys.stderr, flush=True)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, shows, writes; 1 when a part failed."""
+    names = ", ".join(PARTS)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, epilog=f"parts: {names}")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="which parts (default: all but soak)")
+    parser.add_argument("--only", action="append", default=[], metavar="PART", help="the same")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--short", action="store_const", const=forms.SHORT, dest="form", help="little of everything: under three minutes"
+    )
+    form.add_argument(
+        "--full", action="store_const", const=forms.FULL, dest="form", help="50 M events and longer runs: over an hour"
+    )
+    parser.add_argument("--minutes", type=float, default=60, help="how long soak lasts (default: %(default)g)")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=results_file.DIRECTORY,
+        help="where the systems' files and what is kept lie (default: %(default)s)",
+    )
+    parser.set_defaults(form=forms.STANDARD)
+    given = parser.parse_args(arguments)
+    try:
+        parts = chosen([*given.parts, *given.only])
+    except KeyError as error:
+        parser.error(f"no such part: {error.args[0]} (there are {names})")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if busy > _UNTRUSTED:
+        print(f"bench: this machine is busy with something else (load {busy:.1f} a core): figures will be low", file=sys.stderr)
+    results = results_file.read(results_file.LATEST)
+    failed = False
+    for part in parts:
+        began = time.monotonic()
+        found = measure(part, given.form, given)
+        failed = failed or isinstance(found, str)
+        results = results_file.merged(
+            results, part, found, at=datetime.now(UTC), form=given.form.name, took_s=time.monotonic() - began
+        ) | {"machine": results_file.machine() | {"load_before": busy}, "measured_at": datetime.now(UTC).isoformat()}
+        # After each: what is measured is kept, whatever becomes of the rest.
+        results_file.write(results_file.LATEST, results)
+    tables.show(results, {key for part in parts for key in part.keys}, Console() if sys.stdout.isatty() else Console(width=140))
+    print(f"written to {os.path.relpath(results_file.LATEST)}; {names_of_earlier(results, parts)}")
+    return 1 if failed else 0
 
 
-def show(results: Mapping[str, Any], console: Console) -> None:
-    """The figures as tables."""
-    table = Table("publish → committed with ledger", "events", "events/s", title="Throughput")
-    for name, row in results["end_to_end"].items():
-        table.add_row(name, f"{row['events']:,}", f"{row['events_per_s']:,.0f}")
-    console.print(table)
-    table = Table("events/s", "p50", "p95", "p99", "max", title="Publish → queryable, ms")
-    for rate, row in results["latency"].items():
-        table.add_row(rate, *(f"{row[key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms")))
-    console.print(table)
-    table = Table("process", "CPU under load", "CPU idle", "RSS MB", "PSS MB", title="Processes (CPU in % of one core)")
-    for name, row in results["processes_idle"].items():
-        loaded = results["processes_under_load"][name]
-        table.add_row(
-            name, f"{loaded['cpu_percent']:.0f}", f"{row['cpu_percent']:.1f}", f"{row['rss_mb']:.0f}", f"{row['pss_mb']:.0f}"
-        )
-    console.print(table)
-
-
-def main() -> int:
-    """Measures, shows, writes."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="fewer events: under two minutes")
-    results = uvloop.run(run(short=parser.parse_args().short))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    show(results, Console())
-    print(f"written to {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
-    return 0
+def names_of_earlier(results: Figures, parts: Sequence[Part]) -> str:
+    """Which figures in the file are of an earlier run."""
+    earlier = [name for name in results["parts"] if name not in {part.name for part in parts}]
+    return f"of earlier runs: {', '.join(earlier)}" if earlier else "all of this run"
 
 
 if __name__ == "__main__":

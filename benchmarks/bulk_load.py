@@ -159,7 +159,7 @@ def _fill(warehouse: Warehouse, events: int, days: float, until: datetime, tell:
             entries += charges.messages
             cursor.execute("BEGIN")
             for span in spans:
-                cursor.execute(_insert(EVENTS[span.kind], _COMMON | _OWN[span.kind], span, spacing[span.kind], began))
+                cursor.execute(_insert(EVENTS[span.kind], {**_COMMON, **_OWN[span.kind]}, span, spacing[span.kind], began))
             cursor.execute(_insert(LEDGER, _ENTRY, charges, spacing[calls.kind], began))
             _offset(cursor, topology.EVENTS, spans, began, at)
             _offset(cursor, topology.LEDGER, [charges], began, at)

@@ -148,7 +148,9 @@ async def latency(system: System, load: Load, rate_per_s: float) -> Latency:
         async with asyncio.timeout(60):
             await watching
     except TimeoutError as error:
-        raise NotAppliedError(f"only {events[-1]} of {wanted[0]} events at {rate_per_s:g} a second were stored a minute later") from error
+        raise NotAppliedError(
+            f"only {events[-1]} of {wanted[0]} events at {rate_per_s:g} a second were stored a minute later"
+        ) from error
     finally:
         watching.cancel()
         await asyncio.wait([watching])

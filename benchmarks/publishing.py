@@ -135,9 +135,16 @@ class Publisher:
         """Connects and subscribes to the acknowledgements. Raises RefusedError."""
         address = urlsplit(settings.servers()[0])
         transport, acknowledgements = await asyncio.get_running_loop().create_connection(
-            Acknowledgements, address.hostname, address.port
+            Acknowledgements, address.hostname or "127.0.0.1", address.port or 4222
         )
-        told = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "lang": "python", "name": "publisher"}
+        told = {
+            "verbose": False,
+            "pedantic": False,
+            "headers": True,
+            "no_responders": True,
+            "lang": "python",
+            "name": "publisher",
+        }
         if settings.user is not None and settings.password is not None:
             told |= {"user": settings.user, "pass": settings.password.get_secret_value()}
         transport.write(b"CONNECT " + orjson.dumps(told) + _LINE + f"SUB {_INBOX} 1\r\nPING\r\n".encode())

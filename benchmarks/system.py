@@ -95,13 +95,17 @@ class System:
         settings = self.server.settings()
         assert settings.password is not None
         own = {name: value for name, value in os.environ.items() if not name.startswith(_STEERING)}
-        return {"MALLOC_ARENA_MAX": "2"} | own | {
-            "NATS_URL": settings.url,
-            "NATS_USER": "system",
-            "NATS_PASSWORD": settings.password.get_secret_value(),
-            "AGENTOPS_DATA": str(self.directory),
-            "AGENTOPS_LOG_FORMAT": "json",
-        }
+        return (
+            {"MALLOC_ARENA_MAX": "2"}
+            | own
+            | {
+                "NATS_URL": settings.url,
+                "NATS_USER": "system",
+                "NATS_PASSWORD": settings.password.get_secret_value(),
+                "AGENTOPS_DATA": str(self.directory),
+                "AGENTOPS_LOG_FORMAT": "json",
+            }
+        )
 
     async def start_group(self, group: tuple[str, ...]) -> None:
         """Starts the child process of ``group``."""

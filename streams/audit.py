@@ -142,16 +142,20 @@ class _Audit:
         """What waits for validate, and whether something went before it came to it."""
         told = await info(self.client, topology.TELEMETRY)
         partitions = range(topology.partitions_of(told.config))
-        rows = {row["partition"]: row for row in await asking.rows(self.client, check="coverage", stream=topology.EVENTS)}
-        # A record may have aged out of the stream; the warehouse still has it.
-        known = {partition: int(row["covered"] or 0) for partition, row in rows.items()}
-        covered = min([max(await progress.covered(self.client, one), known.get(one, 0)) for one in partitions])
-        if covered + 1 < first and first > (told.config.first_seq or 1):
-            self._lost(covered + 1, first - 1, first - 1 - covered)
-        if len(partitions) > 1 and rows.keys() == set(partitions) and len(set(known.values())) == 1:
+        covered = [await progress.covered(self.client, partition) for partition in partitions]
+        rows: dict[int, asking.Row] = {}
+        if 0 in covered or (len(partitions) > 1 and self.scope.whole):
+            # A record may have aged out of the stream; the warehouse still has it, and all there ever were.
+            found = await asking.rows(self.client, check="coverage", stream=topology.EVENTS)
+            rows = {row["partition"]: row for row in found if row["partition"] in partitions}
+        known = {partition: int(row["covered"]) for partition, row in rows.items()}
+        upto = min(max(stored, known.get(partition, 0)) for partition, stored in enumerate(covered))
+        if upto + 1 < first and first > (told.config.first_seq or 1):
+            self._lost(upto + 1, first - 1, first - 1 - upto)
+        if len(partitions) > 1 and len(rows) == len(partitions) and len(set(known.values())) == 1:
             # A record of one of several partitions cannot tell what is missing: the others' messages lie between.
             begun = min(row["begun"] for row in rows.values())
-            self._lost(begun, covered, known[0] - begun + 1 - sum(row["messages"] + row["missing"] for row in rows.values()))
+            self._lost(begun, upto, known[0] - begun + 1 - sum(row["messages"] + row["missing"] for row in rows.values()))
         if self.scope.until is None:
             self._waiting(topology.TELEMETRY, (await progress.waiting(self.client)).messages, "validate")
 

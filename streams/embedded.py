@@ -48,7 +48,13 @@ _NO_CHANGES: Final = [
       for verb, rest in (("CREATE", ""), ("CREATE", ".>"), ("DURABLE.CREATE", ".>"), ("DELETE", ".>"), ("MSG.NEXT", ".>"))),
     "$JS.ACK.TELEMETRY.>", "$JS.ACK.COMMANDS.>",
 ]  # fmt: skip
-DENIED: Final[dict[str, list[str]]] = {"dashboard": _NO_CHANGES, "sidecar": [*_NO_CHANGES, "agent.manager.>"]}
+_NO_PURGE: Final = [f"$JS.API.STREAM.{verb}.TELEMETRY" for verb in ("PURGE", "MSG.DELETE")]
+"""Validate alone takes out of TELEMETRY what it has covered."""
+DENIED: Final[dict[str, list[str]]] = {
+    "operator": _NO_PURGE,
+    "dashboard": _NO_CHANGES,
+    "sidecar": [*_NO_CHANGES, "agent.manager.>"],
+}
 """What of that they may not: change streams, take work from the queues, speak to the manager as a trusted caller."""
 
 

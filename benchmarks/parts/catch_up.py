@@ -67,7 +67,9 @@ async def _caught_up(system: System, stored_before: int, waiting: int) -> Caught
                 if stored >= waiting + _GOES_ON * max(0.0, asked - began - _BEHIND_S):
                     return CaughtUp(waiting / OUTAGE_RATE, waiting, answering, took, stored, stored / took)
             await asyncio.sleep(0.05)
-        raise measurements.NotAppliedError(f"{stored:,} of {waiting:,} events that had waited were stored after {_PATIENCE_S:g} s")
+        raise measurements.NotAppliedError(
+            f"{stored:,} of {waiting:,} events that had waited were stored after {_PATIENCE_S:g} s"
+        )
     finally:
         publishing.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -45,8 +45,15 @@ async def run(bench: Bench) -> Figures:
             gc.unfreeze()
 
         await one("single", f"{form.single:,} single events", _made(form.single, 2, workload.singles), single)
-        await one("batched", f"{form.batched:,} events in micro-batches of 500", _made(form.batched, 3, workload.batches), measurements.throughput)
-        await one("mixed", f"{form.mixed:,} events, half of them single", _made(form.mixed, 4, workload.mixed), measurements.throughput)
+        await one(
+            "batched",
+            f"{form.batched:,} events in micro-batches of 500",
+            _made(form.batched, 3, workload.batches),
+            measurements.throughput,
+        )
+        await one(
+            "mixed", f"{form.mixed:,} events, half of them single", _made(form.mixed, 4, workload.mixed), measurements.throughput
+        )
         bench.say("idle")
         await asyncio.sleep(_SETTLES_S)
         idle = {name: asdict(used) for name, used in (await measurements.usage(system.usage(), form.idle_s)).items()}

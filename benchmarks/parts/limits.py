@@ -95,7 +95,8 @@ def duckdb_rows(path: Path, batches: Sequence[Batch]) -> float:
 def _composed(events: Sequence[workload.Made]) -> list[Batch]:
     reader, now = Reader(), time.time_ns()
     return [
-        compose(reader, {topology.EVENTS: validated(events[start : start + _ROWS], now)}) for start in range(0, len(events), _ROWS)
+        compose(reader, {topology.EVENTS: validated(events[start : start + _ROWS], now)})
+        for start in range(0, len(events), _ROWS)
     ]
 
 

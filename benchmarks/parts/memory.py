@@ -53,9 +53,7 @@ async def run(bench: Bench) -> Figures:
             bench.say(f"{rate:,} events/s")
             steps[str(rate)] = await _step(system, rate, bench.form.load_s, 41 + seed)
         applied = await measurements.now_applied(system)
-        streams = {
-            name: (await system.client.jsm().stream_info(name)).state for name in (topology.EVENTS, topology.LEDGER)
-        }
+        streams = {name: (await system.client.jsm().stream_info(name)).state for name in (topology.EVENTS, topology.LEDGER)}
         # Stopped, it has folded its log into the file.
         await system.stop_group(AGGREGATE)
         await asyncio.sleep(0.2)

@@ -115,5 +115,7 @@ async def run(bench: Bench) -> Figures:
     sent.write_bytes(b"\n".join(event.data for event in events))
     for peer in (PHOENIX, MLFLOW):
         bench.say(f"{peer.name}: {len(events):,} spans")
-        measured[peer.name] = await softly(bench.say, measure(peer, python, bench.directory / peer.name, sent, len(events), form.peer_s))
+        measured[peer.name] = await softly(
+            bench.say, measure(peer, python, bench.directory / peer.name, sent, len(events), form.peer_s)
+        )
     return {"peers": measured}

@@ -99,7 +99,13 @@ async def _of(bench: Bench, events: int) -> Figures:
         bench.say(f"{events:,} events: while {_LOAD:,} events/s come in")
         ingesting = await _while_ingesting(system, asked, bench.form.asks, load)
         rss, pss = measurements.memory_mb(system.usage()["aggregate"])
-    return {"alone": alone, "while_ingesting": ingesting, "file_bytes": kept.bytes, "aggregate_rss_mb": rss, "aggregate_pss_mb": pss}
+    return {
+        "alone": alone,
+        "while_ingesting": ingesting,
+        "file_bytes": kept.bytes,
+        "aggregate_rss_mb": rss,
+        "aggregate_pss_mb": pss,
+    }
 
 
 async def run(bench: Bench) -> Figures:

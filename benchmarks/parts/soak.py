@@ -62,7 +62,9 @@ async def run(bench: Bench) -> Figures:
             "minutes": bench.soak_minutes,
             "events": applied.events,
             "rate_per_s": _RATE,
-            "pss_mb": {name: {"first": values[0], "middle": values[half], "last": values[-1]} for name, values in samples.items()},
+            "pss_mb": {
+                name: {"first": values[0], "middle": values[half], "last": values[-1]} for name, values in samples.items()
+            },
             "pss_mb_in_all": {"middle": whole[half], "last": whole[-1]},
             "grows_mb_per_hour": slope_per_hour(minutes[half:], whole[half:]),
         }

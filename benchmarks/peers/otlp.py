@@ -18,8 +18,10 @@ from queue import Empty, Queue
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # type: ignore[import-not-found]
+    ExportTraceServiceRequest,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import Span  # type: ignore[import-not-found]
 
 KINDS = {"model_call": "LLM", "tool_call": "TOOL", "step": "CHAIN", "run": "AGENT", "heartbeat": "CHAIN"}
 AGAIN = (429, 503)
@@ -41,7 +43,11 @@ def attributes(event: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "llm.model_name", call["model"]
         yield "gen_ai.response.id", call["response_id"]
         yield "gen_ai.response.finish_reasons", call["finish_reason"]
-        for name, given in (("prompt", usage["input_tokens"]), ("completion", usage["output_tokens"]), ("total", usage["total_tokens"])):
+        for name, given in (
+            ("prompt", usage["input_tokens"]),
+            ("completion", usage["output_tokens"]),
+            ("total", usage["total_tokens"]),
+        ):
             yield f"llm.token_count.{name}", given
         yield "gen_ai.usage.input_tokens", usage["input_tokens"]
         yield "gen_ai.usage.output_tokens", usage["output_tokens"]
@@ -91,7 +97,9 @@ def requests(path: Path, spans: int) -> Iterator[bytes]:
             several = scope.scope_spans.add()
         run = event["run"]["run_id"]
         own = bytes.fromhex(event["trace"]["span_id"])
-        fill(several.spans.add(), event, hashlib.md5(run.encode(), usedforsecurity=False).digest(), own, roots.setdefault(run, own))
+        fill(
+            several.spans.add(), event, hashlib.md5(run.encode(), usedforsecurity=False).digest(), own, roots.setdefault(run, own)
+        )
         held += 1
         if held >= spans:
             yield request.SerializeToString()

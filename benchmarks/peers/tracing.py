@@ -135,10 +135,16 @@ async def measure(peer: Peer, python: Path, directory: Path, events: Path, spans
     """Starts ``peer`` anew, sends the events in a file, and counts until all ``spans`` are stored or time is up."""
     directory.mkdir(parents=True)
     port, log = free_port(), directory / "server.log"
-    given = dict(os.environ) | peer.environment(directory, port)
+    given = {**os.environ, **peer.environment(directory, port)}
     with log.open("wb") as output:
         server = await asyncio.create_subprocess_exec(
-            str(python), *peer.command(directory, port), cwd=directory, env=given, stdout=output, stderr=output, start_new_session=True
+            str(python),
+            *peer.command(directory, port),
+            cwd=directory,
+            env=given,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     sender: asyncio.subprocess.Process | None = None
     try:

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 _BY: Final = "cost"
 _AGAIN_S: Final = 1.0
+_LARGEST: Final = 950_000
+"""Bytes one value of the bucket may have, its envelope aside."""
 
 
 class Prices:
@@ -101,6 +103,8 @@ class Prices:
         if isinstance(made, Refused):
             return made
         if isinstance(made, Change):
+            if len(made.revision.model_dump_json()) > _LARGEST:
+                return Refused("$.override", f"{len(made.revision.overrides):,} agreements are more than one revision can hold")
             try:
                 await self._shelf.revisions.update(revision_key(made.revision.number), made.revision, 0)
             except ChangedMeanwhileError:
@@ -112,6 +116,8 @@ class Prices:
     async def _unusable(self, wanted: PriceChange) -> Refused | None:
         """Stores a book that is brought along; tells what keeps the change from being made at all."""
         if wanted.book is not None:
+            if len(wanted.book.packed) > _LARGEST:
+                return Refused("$.book", f"{len(wanted.book.packed):,} bytes packed are more than one value of the bucket can hold")
             try:
                 book = await asyncio.to_thread(wanted.book.book)
                 if book.version != wanted.book.version:

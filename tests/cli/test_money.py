@@ -1,8 +1,8 @@
 """Prices and the ledger from the command line, with a real server, a real cost and a real warehouse behind it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +21,7 @@ from schemas.ledger import LedgerEntry
 from streams.embedded import EmbeddedServer
 from streams.messages import CONTENT_TYPE, EVENT_COUNT, NDJSON
 from streams.publish import publish
-from tests.cli.calling import Said, agentops, operator
+from tests.cli.calling import ROOT, Said, agentops, environment, operator
 from tests.conftest import until
 from tests.processors_cost.test_cost import SUBJECT, priced
 from tests.processors_cost.test_entries import accepted_line
@@ -48,16 +48,19 @@ def call(
 
 
 class Money:
-    """A running system, and its command line."""
+    """A running system, and a command line that stays for several commands."""
 
-    def __init__(self, server: EmbeddedServer, client: Client) -> None:
+    def __init__(self, client: Client, shell: asyncio.subprocess.Process) -> None:
         self.client = client
-        self._login = operator(server)
-        self._few = asyncio.Semaphore(2)
+        self._shell = shell
+        self._one = asyncio.Lock()
 
     async def say(self, *arguments: str) -> Said:
-        async with self._few:
-            return await agentops(*arguments, variables=self._login)
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        async with self._one, asyncio.timeout(60):
+            self._shell.stdin.write(orjson.dumps(arguments) + b"\n")
+            return Said(**orjson.loads(await self._shell.stdout.readline()))
 
     async def json(self, *arguments: str) -> Any:
         return (await self.say(*arguments, "--json")).json()
@@ -82,16 +85,18 @@ class Money:
         return sum((one.cost_usd for one in await ledger(self.client)), Decimal(0))
 
 
-@asynccontextmanager
-async def system(server: EmbeddedServer, client: Client, data: Path) -> AsyncIterator[Money]:
-    async with running(attach_cost, server, data, "cost"), running(attach_aggregate, server, data, "aggregate"):
-        yield Money(server, client)
-
-
 @pytest.fixture
 async def money(server: EmbeddedServer, client: Client, tmp_path: Path) -> AsyncIterator[Money]:
-    async with system(server, client, tmp_path) as made:
-        yield made
+    async with running(attach_cost, server, tmp_path, "cost"), running(attach_aggregate, server, tmp_path, "aggregate"):
+        shell = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.cli.shell", env=environment(**operator(server)), cwd=ROOT, limit=2**26,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            yield Money(client, shell)
+        finally:
+            shell.kill()
+            await shell.wait()
 
 
 async def test_an_agreement_is_set_shown_and_in_the_history_and_wrong_ones_are_refused_by_name(money: Money) -> None:

@@ -87,6 +87,7 @@ async def entries(client: Client, scope: Scope, *, only_open: bool) -> AsyncIter
     Asked for in ranges of the stream that hold about a page each: looking for the next page in all that follows would read it all.
     """
     last = await reached(client)
+    seen: set[str] = set()
     for model in scope.models or (None,):
         base = scope.parameters(model) | {"open": only_open, "limit": MAX_PAGE}
         begin, width = 1, _FIRST_WIDTH
@@ -98,7 +99,13 @@ async def entries(client: Client, scope: Scope, *, only_open: bool) -> AsyncIter
                 page = await ask_frame(client, "ledger", base | {"up_to_sequence": end} | after, _PATIENCE_S)
                 if page.is_empty():
                     break
-                yield page
+                if len(scope.models) > 1:
+                    # A call may be meant by several of the names.
+                    fresh = page.filter(~page["entry_id"].is_in(list(seen)))
+                    seen.update(fresh["entry_id"])
+                    yield fresh
+                else:
+                    yield page
                 found += page.height
                 tail = page.row(-1, named=True)
                 after = {"after_sequence": tail["stream_sequence"], "after_entry": tail["entry_id"]}

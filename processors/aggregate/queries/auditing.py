@@ -17,6 +17,9 @@ from streams import subjects, topology
 _BIN: Final = 10_000
 """Sequences counted together by ``extent``."""
 
+BACK: Final = 100_000
+"""So far back the record before a range is looked for: a batch has a thousand messages at most, so it is always nearer."""
+
 _TABLES: Final = {
     topology.EVENTS: [
         *(table.name for table in EVENTS.values()), DEAD.name, f"(FROM {COVERAGE.name} WHERE processor <> 'cost')",
@@ -136,8 +139,11 @@ def _problems(params: AuditParams) -> Question:
     return Question(sql, given.parameters)
 
 
-_ACCOUNTS: Final = """
-    border AS (SELECT max(stream_sequence) AS last FROM coverage WHERE processor = $writer AND stream_sequence <= $after),
+_ACCOUNTS: Final = f"""
+    border AS (
+        SELECT max(stream_sequence) AS last FROM coverage
+        WHERE processor = $writer AND stream_sequence <= $after AND stream_sequence > $after - {BACK}
+    ),
     start AS (
         SELECT coalesce((SELECT last FROM border),
             CASE WHEN (SELECT min(sequence) FROM applied_messages WHERE stream = $stream) = 1 THEN 0 END) AS position
@@ -156,7 +162,7 @@ _ACCOUNTS: Final = """
             coalesce(sum(events) FILTER (word = $output), 0) AS made, coalesce(sum(events) FILTER (word = $letter), 0) AS buried
         FROM carried ASOF JOIN records ON carried.sequence <= records.sequence GROUP BY records.sequence
     )
-"""
+"""  # noqa: S608
 """What the messages before each coverage record carry. The first record of a warehouse that begins later has no whole range."""
 
 
@@ -174,7 +180,7 @@ def _coverage(params: AuditParams) -> Question:
             min(first_sequence) FILTER ({_WITHIN}) AS begun,
             max(last_sequence) FILTER ({_WITHIN}) AS covered,
             max(last_sequence) FILTER (stream_sequence <= $after) AS covered_before
-        FROM coverage WHERE processor = $writer AND stream_sequence <= $until
+        FROM coverage WHERE processor = $writer AND stream_sequence <= $until AND stream_sequence > $after - {BACK}
         GROUP BY processor, "partition" ORDER BY processor, "partition"
     """  # noqa: S608
     assert params.stream is not None

@@ -36,6 +36,7 @@ _BILLING: Final = """
         WHERE kind = 'charge' AND stream_sequence <= (SELECT max(stream_sequence) FROM records) AND stream_sequence > (
             SELECT coalesce(max(stream_sequence), 0) FROM coverage
             WHERE processor = 'cost' AND input_stream = 'EVENTS' AND stream_sequence < (SELECT min(stream_sequence) FROM records)
+                AND stream_sequence > (SELECT min(stream_sequence) FROM records) - 100000
         ) /* of one tenant */
     ),
     counted AS MATERIALIZED (
