@@ -107,7 +107,7 @@ async def serve(path: Path) -> None:
     database = duckdb.connect(str(path))
     database.execute(_TABLES)
     broker = NatsBroker(
-        os.environ["NATS_URL"], security=SASLPlaintext(os.environ["NATS_USER"], os.environ["NATS_PASSWORD"]), logger=None
+        os.environ["NATS_URL"], security=SASLPlaintext(os.environ["NATS_USER"], os.environ["NATS_PASSWORD"])
     )
     service(broker, database)
     await FastStream(broker).run()
