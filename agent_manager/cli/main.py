@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from agent_manager.cli.commands import agents, alerts, budgets, dead, events, faults, ledger, prices, query, snapshots, streams, system, up
+from agent_manager.cli.commands import (
+    agents,
+    alerts,
+    budgets,
+    dead,
+    events,
+    faults,
+    ledger,
+    prices,
+    query,
+    snapshots,
+    streams,
+    system,
+    up,
+)
 from agent_manager.cli.failure import FAILED, INTERRUPTED, CommandFailedError
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

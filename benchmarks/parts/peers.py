@@ -80,6 +80,8 @@ async def plain(directory: Path, events: Sequence[workload.Made], within_s: floa
         async with asyncio.timeout(20):
             await handler.wait()
         stored = await asyncio.to_thread(_rows, database)
+        if not stored:
+            raise HandlerError(f"it stored nothing within {within_s:g} s: {log.read_text(errors='replace')[-300:]}")
         # What it still stored while it was asked to stop is a handful, and in its favour.
         return Stored(len(events), accepted, None, stored, took, min(stored, len(events)) / took)
     finally:

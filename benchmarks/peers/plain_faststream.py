@@ -6,6 +6,7 @@ transaction, and acknowledges it. Redelivered events are recognised by the prima
 """
 
 import asyncio
+import logging
 import os
 import sys
 from decimal import Decimal
@@ -15,7 +16,7 @@ from typing import Final
 import duckdb
 import uvloop
 from faststream import AckPolicy, FastStream
-from faststream.nats import JStream, NatsBroker, PullSub
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from faststream.security import SASLPlaintext
 from genai_prices import Usage, calc_price
 
@@ -98,23 +99,25 @@ def service(broker: NatsBroker, database: duckdb.DuckDBPyConnection) -> None:
         pull_sub=PullSub(batch_size=_FETCHED),
         ack_policy=AckPolicy.NACK_ON_ERROR,
     )
-    async def stored(event: Event) -> None:
-        store(database, event)
+    async def stored(message: NatsMessage) -> None:
+        store(database, Event.model_validate_json(message.body))
 
 
 async def serve(path: Path) -> None:
     """Until asked to stop."""
     database = duckdb.connect(str(path))
     database.execute(_TABLES)
-    broker = NatsBroker(
-        os.environ["NATS_URL"], security=SASLPlaintext(os.environ["NATS_USER"], os.environ["NATS_PASSWORD"])
-    )
+    security = SASLPlaintext(os.environ["NATS_USER"], os.environ["NATS_PASSWORD"])
+    # Two lines a message, which is what it logs of itself, nobody leaves on.
+    logger = logging.getLogger(__name__)
+    broker = NatsBroker(os.environ["NATS_URL"], security=security, logger=logger)
     service(broker, database)
-    await FastStream(broker).run()
+    await FastStream(broker, logger=logger).run()
     database.close()
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
     # As our own processors do.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.run(serve(Path(sys.argv[1])))

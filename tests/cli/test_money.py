@@ -248,7 +248,16 @@ async def test_what_if_prices_history_otherwise_and_writes_nothing(money: Money)
     other = await money.json("ledger", "what-if", "--book", f"{DEFAULT}+r2", "--from", "30d")
     assert Decimal(other["total"]["difference_usd"]) == Decimal("-0.035")
     across = await money.json(
-        "ledger", "what-if", "--map", "gpt-4o=anthropic/claude-haiku-4-5", "--from", "30d", "--model", "gpt-4o"
+        "ledger",
+        "what-if",
+        "--map",
+        "gpt-4o=anthropic/claude-haiku-4-5",
+        "--from",
+        "30d",
+        "--model",
+        "gpt-4o",
+        "--model",
+        "openai/gpt-4o",
     )
     assert across["total"]["after_usd"] == "0.150000000"
     assert await ledger(money.client) == before
