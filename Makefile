@@ -4,7 +4,7 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 BIN := .venv/bin
 DATA ?= data
 
-.PHONY: help install run test check bench bench-short chaos chaos-short fmt schemas docs clean
+.PHONY: help install run test check bench bench-short chaos chaos-short fmt schemas prices docs clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,7 @@ check: install ## what CI checks besides the tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.export --check
 	$(BIN)/python -m infra.reference --check
+	$(BIN)/python -m processors.cost.snapshot --check
 
 bench: install ## measure speed, latency and size; figures go to benchmarks/results/latest.json
 	@$(BIN)/python -m benchmarks
@@ -46,6 +47,9 @@ fmt: install ## format the code
 
 schemas: install ## write schemas/json/ anew
 	$(BIN)/python -m schemas.export
+
+prices: install ## make the default price book anew from the installed genai-prices
+	$(BIN)/python -m processors.cost.snapshot
 
 docs: install ## write the generated reference anew
 	$(BIN)/python -m infra.reference

@@ -53,7 +53,7 @@ def measure(part: Part, form: forms.Form, arguments: argparse.Namespace) -> Figu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, shows, writes; 1 when a part failed."""
+    """Measures, shows, writes; 1 when something of ours could not be measured."""
     names = ", ".join(PARTS)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, epilog=f"parts: {names}")
     parser.add_argument("parts", nargs="*", metavar="PART", help="which parts (default: all but soak)")
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for part in parts:
         began = time.monotonic()
         found = measure(part, given.form, given)
-        failed = failed or isinstance(found, str)
+        failed = failed or isinstance(found, str) or (part.ours and incomplete(found))
         results = results_file.merged(
             results, part, found, at=datetime.now(UTC), form=given.form.name, took_s=time.monotonic() - began
         ) | {"machine": results_file.machine() | {"load_before": busy}, "measured_at": datetime.now(UTC).isoformat()}
@@ -96,6 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables.show(results, {key for part in parts for key in part.keys}, Console() if sys.stdout.isatty() else Console(width=140))
     print(f"written to {os.path.relpath(results_file.LATEST)}; {names_of_earlier(results, parts)}")
     return 1 if failed else 0
+
+
+def incomplete(found: object) -> bool:
+    """Whether something in ``found`` could not be measured."""
+    return isinstance(found, dict) and ("failed" in found or any(incomplete(inner) for inner in found.values()))
 
 
 def names_of_earlier(results: Figures, parts: Sequence[Part]) -> str:

@@ -122,6 +122,10 @@ def _queries(results: Mapping[str, Any]) -> Table:
         for name, alone in found["alone"].items():
             cells = [_asked(alone), _asked(found["while_ingesting"].get(name, {}))]
             table.add_row(name, f"{int(events):,}", *cells[0], *cells[1])
+        ingesting = found["while_ingesting"]
+        table.caption = (
+            f"ingesting: {ingesting['events_per_s']:,} single events/s, {ingesting['behind_s']:.1f} s behind when asking ended"
+        )
     return table
 
 

@@ -18,7 +18,7 @@ PARTS: Final = {
         Part("queries", "in large warehouses, alone and while ingesting", ("queries",), queries.run),
         Part("memory", "cost and memory as load doubles, bytes on disk", ("memory",), memory.run),
         Part("heartbeats", "10,000 agents that are only alive", ("heartbeats",), heartbeats.run),
-        Part("peers", "Phoenix, MLflow, a plain FastStream handler", ("peers",), peers.run),
+        Part("peers", "Phoenix, MLflow, a plain FastStream handler", ("peers",), peers.run, ours=False),
         Part("soak", "memory over an hour (only when named)", ("soak",), soak.run, unasked=False),
     )
 }  # fmt: skip

@@ -36,6 +36,8 @@ class Part:
     run: Callable[[Bench], Awaitable[Figures]]
     unasked: bool = True
     """Whether it runs when nobody names it."""
+    ours: bool = True
+    """Whether it must succeed: what others' software does is not ours to promise."""
 
 
 async def softly(say: Callable[[str], None], measured: Coroutine[Any, Any, Any]) -> Figures:

@@ -84,7 +84,7 @@ def _entries(where: str) -> str:
     return f"""
         SELECT occurred_at, least(occurred_at, received_at) AS last_at, tenant_id, agent_id, 'ledger' AS kind, model AS name,
             provider, project_id, workflow_id, 0 AS started, 0 AS finished, 0 AS failed, 0 AS late, {tokens}cost_usd,
-            ({_CHARGE})::INTEGER AS charges, (reason = 'unpriced')::INTEGER AS unpriced, NULL::DOUBLE AS latency_ms
+            ({_CHARGE})::INTEGER AS charges, ((reason = 'unpriced')::INTEGER - (kind = 'reversal' AND priced_as IS NULL)::INTEGER) AS unpriced, NULL::DOUBLE AS latency_ms
         FROM ledger WHERE {where.format(stream="ledger")}
     """  # noqa: S608
 
