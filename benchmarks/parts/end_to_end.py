@@ -12,7 +12,6 @@ from benchmarks.publishing import Load, load
 from benchmarks.system import System
 
 _SETTLES_S: Final = 3.0
-_WATCHED_S: Final = 3.0
 
 
 def _made(events: int, seed: int, messages: Callable[[list[workload.Made]], list[workload.Message]]) -> Load:
@@ -30,9 +29,11 @@ async def run(bench: Bench) -> Figures:
     loaded: dict[str, Any] = {}
 
     async def single(system: System, prepared: Load) -> measurements.Throughput:
-        watching = asyncio.create_task(measurements.usage(system.usage(), _WATCHED_S))
+        processes = system.usage()
+        before = {name: measurements.cpu_s(process) for name, process in processes.items()}
         found = await measurements.throughput(system, prepared)
-        loaded.update({name: asdict(used) for name, used in (await watching).items()})
+        used = measurements.usage_since(processes, before, found.total_s)
+        loaded.update({name: asdict(each) for name, each in used.items()})
         return found
 
     async with Running(System(bench.directory / "system")) as system:

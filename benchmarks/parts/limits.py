@@ -28,17 +28,20 @@ from streams.messages import EVENT_COUNT, Received
 
 _WINDOW: Final = 512
 _FETCHED: Final = 500
+_PASSES: Final = 3
 _ROWS: Final = 10_000
 """In a transaction."""
 
 
 def validate_json(events: Sequence[workload.Made]) -> float:
-    """Events a second that pydantic makes of JSON, on one core."""
-    read = Event.model_validate_json
-    began = time.perf_counter()
-    for event in events:
-        read(event.data)
-    return len(events) / (time.perf_counter() - began)
+    """Events a second that pydantic makes of JSON, on one core: the best of some passes, because it is a limit."""
+    read, took = Event.model_validate_json, []
+    for _ in range(_PASSES):
+        began = time.perf_counter()
+        for event in events:
+            read(event.data)
+        took.append(time.perf_counter() - began)
+    return len(events) / min(took)
 
 
 async def publish(client: Client, messages: Sequence[workload.Message]) -> float:

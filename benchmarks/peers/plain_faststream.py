@@ -100,7 +100,7 @@ def service(broker: NatsBroker, database: duckdb.DuckDBPyConnection) -> None:
         SUBJECTS,
         durable=DURABLE,
         stream=JStream(STREAM, subjects=[SUBJECTS]),
-        pull_sub=PullSub(batch_size=1),
+        pull_sub=PullSub(batch_size=_FETCHED),
         ack_policy=AckPolicy.NACK_ON_ERROR,
     )
     async def stored(message: NatsMessage) -> None:

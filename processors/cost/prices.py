@@ -117,7 +117,9 @@ class Prices:
         """Stores a book that is brought along; tells what keeps the change from being made at all."""
         if wanted.book is not None:
             if len(wanted.book.packed) > _LARGEST:
-                return Refused("$.book", f"{len(wanted.book.packed):,} bytes packed are more than one value of the bucket can hold")
+                return Refused(
+                    "$.book", f"{len(wanted.book.packed):,} bytes packed are more than one value of the bucket can hold"
+                )
             try:
                 book = await asyncio.to_thread(wanted.book.book)
                 if book.version != wanted.book.version:

@@ -3,7 +3,24 @@ from typing import Annotated
 
 import typer
 
-NAMES = ("fleet", "runs", "run", "failures", "spend", "scope_spend", "latency", "timeseries", "ledger", "ledger_days", "ledger_duplicates", "ledger_problems", "alerts", "throughput", "status", "audit")
+NAMES = (
+    "fleet",
+    "runs",
+    "run",
+    "failures",
+    "spend",
+    "scope_spend",
+    "latency",
+    "timeseries",
+    "ledger",
+    "ledger_days",
+    "ledger_duplicates",
+    "ledger_problems",
+    "alerts",
+    "throughput",
+    "status",
+    "audit",
+)
 """Kept here for the shell, which must not wait for the contract to load; a test compares them."""
 
 
