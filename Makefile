@@ -4,7 +4,7 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 BIN := .venv/bin
 DATA ?= data
 
-.PHONY: help install run test check bench bench-short chaos chaos-short fmt schemas prices docs clean
+.PHONY: help install run test check bench bench-short bench-full chaos chaos-short fmt schemas prices docs clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,7 +29,7 @@ check: install ## what CI checks besides the tests
 	$(BIN)/python -m infra.reference --check
 	$(BIN)/python -m processors.cost.snapshot --check
 
-bench: install ## measure speed, latency and size; figures go to benchmarks/results/latest.json
+bench: install ## measure speed, latency, size and peers: about 15 minutes; figures go to benchmarks/results/latest.json
 	@$(BIN)/python -m benchmarks
 
 chaos: install ## everything goes wrong for an hour; ends with one line of figures
@@ -38,8 +38,11 @@ chaos: install ## everything goes wrong for an hour; ends with one line of figur
 chaos-short: install ## the same for a minute
 	@$(BIN)/python -m chaos --seconds 60
 
-bench-short: install ## the same in under two minutes
+bench-short: install ## little of everything, in under three minutes
 	@$(BIN)/python -m benchmarks --short
+
+bench-full: install ## 50 million events and longer runs: over an hour
+	@$(BIN)/python -m benchmarks --full
 
 fmt: install ## format the code
 	$(BIN)/ruff check --fix .

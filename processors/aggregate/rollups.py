@@ -223,7 +223,7 @@ def _merging(grain: Grain) -> str:
         ),
         merged AS (SELECT "at", {_KEYS}, bucket, {_SUMS}, max(last_at) AS last_at FROM every GROUP BY "at", {_KEYS}, bucket)
         SELECT "at", {_KEYS}, {_SUMS},
-            list({{'bucket': bucket, 'count': latency_count}} ORDER BY bucket) FILTER (bucket IS NOT NULL) AS latency_buckets,
+            list_sort(list({{'bucket': bucket, 'count': latency_count}}) FILTER (bucket IS NOT NULL)) AS latency_buckets,
             max(last_at) AS last_at
         FROM merged GROUP BY "at", {_KEYS} ORDER BY "at", kind
     """  # noqa: S608
