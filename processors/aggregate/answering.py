@@ -119,29 +119,34 @@ def _arrow(table: pa.Table, following: int | None) -> Reply:
 
 @dataclass(slots=True)
 class Deadline:
-    """Interrupts a cursor when the time is over; for one question."""
+    """Interrupts one question when ``pass_by`` is called, from whatever thread: starting a thread for each would cost more than most answers."""
 
-    cursor: duckdb.DuckDBPyConnection
     seconds: float
     passed: bool = False
-    _timer: threading.Timer | None = None
+    _cursor: duckdb.DuckDBPyConnection | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Self:
-        self._timer = threading.Timer(self.seconds, self._over)
-        self._timer.daemon = True
-        self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        with self._lock:
+            self._cursor = None
 
-    def _over(self) -> None:
-        self.passed = True
-        self.cursor.interrupt()
+    def watch(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """From now on ``cursor`` is what is interrupted."""
+        with self._lock:
+            self._cursor = cursor
+
+    def pass_by(self) -> None:
+        """The time is over."""
+        with self._lock:
+            self.passed = True
+            if self._cursor is not None:
+                self._cursor.interrupt()
 
 
-def answer(warehouse: Warehouse, name: str, request: bytes, *, now: datetime, deadline_s: float, most_bytes: int) -> Reply:
+def answer(warehouse: Warehouse, name: str, request: bytes, *, now: datetime, deadline: Deadline, most_bytes: int) -> Reply:
     """The reply to ``request``; never raises for what a request may hold. A page that would not fit is made shorter."""
     began = time.monotonic()
     try:
@@ -153,13 +158,16 @@ def answer(warehouse: Warehouse, name: str, request: bytes, *, now: datetime, de
         return refused(name, str(error), error.errors)
     cursor = warehouse.cursor()
     try:
-        with Deadline(cursor, deadline_s) as deadline:
+        with deadline:
+            deadline.watch(cursor)
+            if deadline.passed:
+                return refused(name, f"waited longer than {deadline.seconds:g} s for its turn: try again in a moment")
             try:
                 table = _fetch(cursor, question, params.limit + 1, params.offset)
             except duckdb.InterruptException:
                 if not deadline.passed:
                     raise
-                return refused(name, f"took longer than {deadline_s:g} s and was stopped: ask for a shorter range")
+                return refused(name, f"took longer than {deadline.seconds:g} s and was stopped: ask for a shorter range")
     finally:
         cursor.close()
     number = min(table.num_rows, params.limit)

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.micro.request import Request
 from nats.micro.service import Service
 
-from processors.aggregate.answering import BUILD, answer, refused
+from processors.aggregate.answering import BUILD, Deadline, Reply, answer, refused
 from processors.aggregate.settings import AggregateSettings
 from processors.aggregate.warehouse import Warehouse
 from service.instruments import LOOP_ERRORS, QUERY_ERRORS, QUERY_SECONDS
@@ -71,6 +71,17 @@ class QueryService:
 
         return handle
 
+    async def _in_time(self, name: str, asked: bytes, deadline: Deadline, most_bytes: int) -> Reply:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(deadline.seconds, deadline.pass_by)
+        try:
+            return await loop.run_in_executor(
+                self._threads,
+                lambda: answer(self._warehouse, name, asked, now=datetime.now(UTC), deadline=deadline, most_bytes=most_bytes),
+            )
+        finally:
+            timer.cancel()
+
     async def _answer(self, name: str, request: Request) -> None:
         began = time.monotonic()
         settings = self._settings
@@ -80,12 +91,7 @@ class QueryService:
             if len(self._asked) > settings.query_waiting:
                 reply = refused(name, "too many queries at once: try again in a moment")
             else:
-                reply = await asyncio.get_running_loop().run_in_executor(
-                    self._threads,
-                    lambda: answer(
-                        self._warehouse, name, request.data, now=datetime.now(UTC), deadline_s=deadline_s, most_bytes=most_bytes
-                    ),
-                )
+                reply = await self._in_time(name, request.data, Deadline(deadline_s), most_bytes)
         except Exception as error:
             LOOP_ERRORS.labels("query").inc()
             log.exception("query.failed", query=name)
