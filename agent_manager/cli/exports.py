@@ -1,7 +1,9 @@
 """The operator's login for other programs."""
 
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from agent_manager.cli import running
@@ -27,6 +29,18 @@ def variables(data: Path | None) -> dict[str, str]:
     if login is not None:
         found |= {"NATS_USER": login.user, "NATS_PASSWORD": login.password}
     return found | {"AGENTOPS_DATA": endpoints.data}
+
+
+def sidecar_login(arguments: Sequence[str]) -> dict[str, str]:
+    """What a sidecar started by hand needs to reach the running system; nothing where NATS_URL says it or none runs."""
+    if os.environ.get("NATS_URL"):
+        return {}
+    named = next((Path(value) for option, value in pairwise(arguments) if option == "--data"), None)
+    try:
+        found = variables(named)
+    except CommandFailedError:
+        return {}
+    return {name: value for name, value in found.items() if name.startswith("NATS_")}
 
 
 def lines(found: Mapping[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -79,20 +80,31 @@ def version(as_json: Json = False) -> None:
         )
 
 
-def _become(module: str, arguments: list[str]) -> None:
+def _become(module: str, arguments: list[str], login: Mapping[str, str] | None = None) -> None:
     """Replaces this process: signals and exit code are the other program's own."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - no shell is wanted
+    environment = {**os.environ, **(login or {})}
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)  # noqa: S606 - no shell is wanted
 
 
 def sidecar(context: typer.Context) -> None:
     """Run a sidecar beside one agent; the arguments are those of python -m sidecar."""
-    _become("sidecar", context.args)
+    from agent_manager.cli.exports import sidecar_login
+
+    arguments = _as_typed(context)
+    _become("sidecar", arguments, sidecar_login(arguments))
 
 
 def processors(context: typer.Context) -> None:
     """Run stream processors; the arguments are those of python -m processors."""
-    _become("processors", context.args)
+    _become("processors", _as_typed(context))
+
+
+def _as_typed(context: typer.Context) -> list[str]:
+    """What follows the command, a ``--`` included, which the parser of this program keeps to itself."""
+    typed = sys.argv[1:]
+    name = context.info_name or ""
+    return typed[typed.index(name) + 1 :] if name in typed else list(context.args)
 
 
 AsVersion = Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)]
