@@ -1,6 +1,7 @@
 """Prints every change of an alert with nothing but a NATS client."""
 
 import asyncio
+import contextlib
 import json
 import os
 
@@ -19,4 +20,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

@@ -20,6 +20,8 @@ from streams.settings import NatsSettings
 
 OPERATOR: Final = "operator"
 PATIENCE_S: Final = 4.0
+_GUESSED_S: Final = 0.5
+"""An address nobody named is worth one try."""
 
 Answer = TypeVar("Answer")
 
@@ -37,6 +39,11 @@ class Place:
     source: str
     endpoints: running.Endpoints | None
     data: Path
+
+    @property
+    def guessed(self) -> bool:
+        """Whether neither NATS_URL nor a running system told the address."""
+        return self.endpoints is None and self.source != "NATS_URL"
 
     @property
     def user(self) -> str:
@@ -84,7 +91,7 @@ def _not_reached(place: Place, error: CannotConnectError) -> CommandFailedError:
             f"See {place.data / 'logs'} and {place.data / 'nats' / 'nats-server.log'}, or restart `agentops up`",
         )
     return CommandFailedError(
-        f"no running system: {place.data / running.FILE} names none and NATS at {place.settings.shown_url()} {'refused us' if refused else 'does not answer'}",
+        f"no running system: {(place.data / running.FILE).absolute()} names none and NATS at {place.settings.shown_url()} {'refused us' if refused else 'does not answer'}",
         "Start one with `agentops up`, name its data directory with --data, or set NATS_URL (and NATS_USER, NATS_PASSWORD)",
     )
 
@@ -93,7 +100,7 @@ def _not_reached(place: Place, error: CannotConnectError) -> CommandFailedError:
 async def connected(place: Place) -> AsyncIterator[Client]:
     """A connection, closed afterwards; raises CommandFailedError with what to do."""
     try:
-        client = await connect(place.settings, "agentops-cli", patience_s=PATIENCE_S)
+        client = await connect(place.settings, "agentops-cli", patience_s=_GUESSED_S if place.guessed else PATIENCE_S)
     except CannotConnectError as error:
         raise _not_reached(place, error) from error
     try:
