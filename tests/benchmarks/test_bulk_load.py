@@ -13,7 +13,7 @@ from benchmarks import bulk_load, warehouses
 from benchmarks.parts.limits import validated
 from benchmarks.parts.queries import questions
 from benchmarks.workload import generate
-from processors.aggregate.answering import answer
+from processors.aggregate.answering import Deadline, answer
 from processors.aggregate.batches import compose
 from processors.aggregate.lines import Reader
 from processors.aggregate.warehouse import Warehouse
@@ -90,7 +90,7 @@ def test_every_question_of_the_benchmark_finds_something(path: Path) -> None:
     warehouse = Warehouse.open(path, UNTIL)
     try:
         for name, (query, parameters) in questions(EVENTS, UNTIL).items():
-            reply = answer(warehouse, query, orjson.dumps(parameters()), now=UNTIL, deadline_s=10, most_bytes=10**7)
+            reply = answer(warehouse, query, orjson.dumps(parameters()), now=UNTIL, deadline=Deadline(10), most_bytes=10**7)
             assert not reply.failed, (name, reply.data)
             assert orjson.loads(reply.data)["rows"], name
     finally:
