@@ -15,7 +15,6 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from benchmarks import workload
 from benchmarks.parts.part import Bench, Figures
 from processors.aggregate.batches import Batch, compose
-from processors.aggregate.lines import Reader
 from processors.aggregate.settings import AggregateSettings
 from processors.aggregate.warehouse import Resources, Warehouse
 from processors.validate.judging import Limits, take_apart
@@ -96,11 +95,8 @@ def duckdb_rows(path: Path, batches: Sequence[Batch]) -> float:
 
 
 def _composed(events: Sequence[workload.Made]) -> list[Batch]:
-    reader, now = Reader(), time.time_ns()
-    return [
-        compose(reader, {topology.EVENTS: validated(events[start : start + _ROWS], now)})
-        for start in range(0, len(events), _ROWS)
-    ]
+    now = time.time_ns()
+    return [compose({topology.EVENTS: validated(events[start : start + _ROWS], now)}) for start in range(0, len(events), _ROWS)]
 
 
 async def run(bench: Bench) -> Figures:

@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import duckdb
 import orjson
@@ -126,17 +127,16 @@ class Deadline:
     _cursor: duckdb.DuckDBPyConnection | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._cursor = None
-
-    def watch(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """From now on ``cursor`` is what is interrupted."""
+    @contextmanager
+    def over(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Within it ``cursor`` is what is interrupted."""
         with self._lock:
             self._cursor = cursor
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._cursor = None
 
     def pass_by(self) -> None:
         """The time is over."""
@@ -158,8 +158,7 @@ def answer(warehouse: Warehouse, name: str, request: bytes, *, now: datetime, de
         return refused(name, str(error), error.errors)
     cursor = warehouse.cursor()
     try:
-        with deadline:
-            deadline.watch(cursor)
+        with deadline.over(cursor):
             if deadline.passed:
                 return refused(name, f"waited longer than {deadline.seconds:g} s for its turn: try again in a moment")
             try:

@@ -17,7 +17,7 @@ from processors.aggregate.batches import STREAMS, Batch, compose, table_of
 from processors.aggregate.ceiling import Ceiling, Exceeded
 from processors.aggregate.columns import DEAD
 from processors.aggregate.gathering import Gatherer, pause_s
-from processors.aggregate.lines import Reader, Unreadable
+from processors.aggregate.lines import Unreadable
 from processors.aggregate.service import QueryService
 from processors.aggregate.settings import AggregateSettings
 from processors.aggregate.snapshot_door import SnapshotDoor
@@ -87,7 +87,6 @@ class Aggregate:
         self._snapshots: SnapshotDoor | None = None
         self._worker: ThreadPoolExecutor | None = None
         self._folder: ThreadPoolExecutor | None = None
-        self._reader = Reader()
         self._created: dict[str, datetime] = {}
         self._offsets: dict[str, Offset] = {}
         self._gatherer: Gatherer | None = None
@@ -217,8 +216,8 @@ class Aggregate:
 
     async def _store(self, messages: dict[str, list[Received]]) -> None:
         assert self._warehouse is not None
-        warehouse, reader, began = self._warehouse, self._reader, time.monotonic()
-        batch = await self._in_thread(lambda: compose(reader, messages))
+        warehouse, began = self._warehouse, time.monotonic()
+        batch = await self._in_thread(lambda: compose(messages))
         if batch.unreadable:
             await self._bury(batch.unreadable)
         at = datetime.now(UTC)

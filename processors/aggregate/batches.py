@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from processors.aggregate import columns
 from processors.aggregate.columns import Table
-from processors.aggregate.lines import Extra, Reader, Unreadable
+from processors.aggregate.lines import Extra, Unreadable, read
 from streams import subjects, topology
 from streams.messages import Received, promised
 
@@ -85,7 +85,7 @@ def _unknown(message: Received) -> Unreadable:
     return Unreadable(message, 0, message.data, f"no table for subject {message.subject}")
 
 
-def compose(reader: Reader, messages: Mapping[str, Sequence[Received]]) -> Batch:
+def compose(messages: Mapping[str, Sequence[Received]]) -> Batch:
     """Takes ``messages`` (by stream) apart. What cannot be read is told in the batch, never raised."""
     groups: dict[tuple[str, str], tuple[Table, list[Received]]] = {}
     frames: dict[str, list[pa.Table]] = {}
@@ -107,14 +107,14 @@ def compose(reader: Reader, messages: Mapping[str, Sequence[Received]]) -> Batch
             else:
                 groups.setdefault((stream, table.name), (table, []))[1].append(message)
     for (stream, _), (table, several) in groups.items():
-        read = reader.read(table, several)
-        bad = Counter(each.message.sequence for each in read.unreadable)
-        unreadable += ((stream, each) for each in read.unreadable)
-        if read.frame is not None:
-            frames.setdefault(table.name, []).append(read.frame)
-        extras += read.extras
+        rows = read(table, several)
+        bad = Counter(each.message.sequence for each in rows.unreadable)
+        unreadable += ((stream, each) for each in rows.unreadable)
+        if rows.frame is not None:
+            frames.setdefault(table.name, []).append(rows.frame)
+        extras += rows.extras
         for message in several:
-            account(stream, message, read.lines[message.sequence], bad[message.sequence])
+            account(stream, message, rows.lines[message.sequence], bad[message.sequence])
     return Batch(
         {name: pa.concat_tables(parts) for name, parts in frames.items()},
         _attributes(extras),

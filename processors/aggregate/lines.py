@@ -72,8 +72,6 @@ def _field(name: str, inner: Any) -> pa.Field:
 class Plan:
     """How lines of one table are parsed in bulk."""
 
-    schema: pa.Schema
-    """Of the rows."""
     options: pj.ParseOptions
     sections: Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]]
     """Of each section the paths of what is in it, in order; the whole event is the section ``()``."""
@@ -98,7 +96,7 @@ def _plan(table: Table) -> Plan | None:
     options = pj.ParseOptions(
         explicit_schema=pa.schema([_field(*item) for item in parsed.items()]), unexpected_field_behavior="ignore"
     )
-    return Plan(row_schema(table), options, dict(_sections(parsed)), left_over)
+    return Plan(options, dict(_sections(parsed)), left_over)
 
 
 def _sections(
@@ -141,30 +139,27 @@ def extras_of(table: Table, event: Mapping[str, Any], sequence: int) -> Iterator
             yield tenant, event_id, name, json.dumps(value, ensure_ascii=False, separators=(",", ":")), "section", sequence
 
 
-class Reader:
-    """Turns messages into typed rows."""
-
-    def read(self, table: Table, messages: Sequence[Received]) -> Rows:
-        """Every line of ``messages`` as a row of ``table``; what cannot be one is told, never raised."""
-        every: list[bytes] = []
-        counts: dict[int, int] = {}
-        for message in messages:
-            split = lines(message.data)
-            counts[message.sequence] = len(split)
-            every += split
-        if not every:
-            return Rows(None, counts)
-        plan = _plan(table)
-        if plan is None:
-            return _joined([_by_line(table, message) for message in messages])
-        sequences = [sequence for sequence, count in counts.items() for _ in repeat(None, count)]
-        try:
-            frame, extras = _in_bulk(table, plan, every, sequences)
-        except (pa.ArrowException, UnfitError):
-            if len(messages) == 1:
-                return _by_line(table, messages[0])
-            return _joined([self.read(table, [message]) for message in messages])
-        return Rows(frame, counts, extras)
+def read(table: Table, messages: Sequence[Received]) -> Rows:
+    """Every line of ``messages`` as a row of ``table``; what cannot be one is told, never raised."""
+    every: list[bytes] = []
+    counts: dict[int, int] = {}
+    for message in messages:
+        split = lines(message.data)
+        counts[message.sequence] = len(split)
+        every += split
+    if not every:
+        return Rows(None, counts)
+    plan = _plan(table)
+    if plan is None:
+        return _joined([_by_line(table, message) for message in messages])
+    sequences = [sequence for sequence, count in counts.items() for _ in repeat(None, count)]
+    try:
+        frame, extras = _in_bulk(table, plan, every, sequences)
+    except (pa.ArrowException, UnfitError):
+        if len(messages) == 1:
+            return _by_line(table, messages[0])
+        return _joined([read(table, [message]) for message in messages])
+    return Rows(frame, counts, extras)
 
 
 def _in_bulk(table: Table, plan: Plan, every: list[bytes], sequences: list[int]) -> tuple[pa.Table, tuple[Extra, ...]]:
@@ -190,7 +185,7 @@ def _in_bulk(table: Table, plan: Plan, every: list[bytes], sequences: list[int])
             raise UnfitError(f"{column.name} is missing")
         columns.append(array)
     columns.append(pa.array(sequences, pa.int64()))
-    return pa.Table.from_arrays(columns, schema=plan.schema), tuple(_extras(table, plan, parts, every, sequences))
+    return pa.Table.from_arrays(columns, schema=row_schema(table)), tuple(_extras(table, plan, parts, every, sequences))
 
 
 def _extras(

@@ -11,7 +11,6 @@ from typing import Any, Final
 from nats.aio.client import Client
 
 from processors.aggregate.batches import compose
-from processors.aggregate.lines import Reader
 from processors.aggregate.replaying import Read
 from processors.aggregate.settings import AggregateSettings
 from processors.aggregate.warehouse import Warehouse
@@ -97,11 +96,11 @@ async def rebuild(
     client: Client, warehouse: Warehouse, read: Read, created: datetime, settings: AggregateSettings, progress: Progress
 ) -> None:
     """Applies one stream. Raises ReplayFailedError when it stops delivering, and what DuckDB raises."""
-    batches, reader, facts = _Batches(client, read, settings), Reader(), 0
+    batches, facts = _Batches(client, read, settings), 0
     begun = progress.messages
 
     def store(messages: list[Received]) -> tuple[int, int]:
-        batch = compose(reader, {read.stream: messages})
+        batch = compose({read.stream: messages})
         # Nothing is buried: the aggregate did so when it met the line first, and the letter is in the stream.
         warehouse.apply(batch, {read.stream: created}, datetime.now(UTC))
         return batch.rows, len(batch.unreadable)

@@ -89,7 +89,7 @@ def _entries(where: str) -> str:
     """  # noqa: S608
 
 
-def _facts(where: str, kinds: Collection[str] | None = None) -> str:
+def facts(where: str, kinds: Collection[str] | None = None) -> str:
     """SQL: one row for each event and ledger entry for which ``where`` holds, in which ``{stream}`` is its stream."""
     every = [_facts_of(source, where) for source in _SOURCES if kinds is None or source.kind in kinds]
     if kinds is None or "ledger" in kinds:
@@ -119,24 +119,24 @@ def middle_of(latency_ms: float) -> float:
     return float(BASE ** math.ceil(math.log(latency_ms) / math.log(BASE)) * 2 / (1 + BASE))
 
 
-_COLUMNS: Final = ", ".join((*_COUNTS, *TOKENS, "cost_usd", "latency_sum_ms", "latency_max_ms"))
+_COLUMNS: Final = (*_COUNTS, *TOKENS, "cost_usd", "latency_sum_ms", "latency_max_ms")
 
 
-def _as_sums(grain: Grain, facts: str) -> str:
+def _as_sums(grain: Grain, rows: str) -> str:
     """SQL: facts in the shape of sums."""
     told = {
         "events": "1", "latency_count": "(latency_ms IS NOT NULL)::INTEGER", "latency_sum_ms": "coalesce(latency_ms, 0)",
         "latency_max_ms": "latency_ms",
     }  # fmt: skip
     return f"""
-        SELECT date_trunc('{grain}', occurred_at) AS "at", {_KEYS}, {", ".join(told.get(name, name) for name in _COLUMNS.split(", "))},
+        SELECT date_trunc('{grain}', occurred_at) AS "at", {_KEYS}, {", ".join(told.get(name, name) for name in _COLUMNS)},
             CASE WHEN latency_ms IS NULL THEN NULL ELSE [{{'bucket': {_BUCKET}, 'count': 1::BIGINT}}] END, last_at
-        FROM ({facts})
+        FROM ({rows})
     """  # noqa: S608
 
 
 def _sums(grain: Grain, where: str = "true") -> str:
-    return f'SELECT "at", {_KEYS}, {_COLUMNS}, latency_buckets, last_at FROM rollups_{grain} WHERE {where}'  # noqa: S608
+    return f'SELECT "at", {_KEYS}, {", ".join(_COLUMNS)}, latency_buckets, last_at FROM rollups_{grain} WHERE {where}'  # noqa: S608
 
 
 def current(grain: Grain, kinds: Collection[str] | None = None) -> str:
@@ -144,7 +144,7 @@ def current(grain: Grain, kinds: Collection[str] | None = None) -> str:
 
     Its parameters are ``positions``, read in the transaction that asks. ``kinds`` (all): what of it is looked for.
     """
-    return f"{_sums(grain)} UNION ALL {_as_sums(grain, _facts(UNFOLDED, kinds))}"
+    return f"{_sums(grain)} UNION ALL {_as_sums(grain, facts(UNFOLDED, kinds))}"
 
 
 def since(kinds: Collection[str]) -> str:
@@ -158,8 +158,8 @@ def since(kinds: Collection[str]) -> str:
     return " UNION ALL ".join(
         (
             _sums("hour", f'"at" >= $whole AND kind IN ({wanted})'),
-            _as_sums("hour", _facts(before, kinds)),
-            _as_sums("hour", _facts(after, kinds)),
+            _as_sums("hour", facts(before, kinds)),
+            _as_sums("hour", facts(after, kinds)),
         )
     )
 
@@ -202,7 +202,7 @@ _HOURS: Final = f"""
         {", ".join(f"sum({name}) AS {name}" for name in (*_COUNTS[1:-1], *TOKENS, "cost_usd"))},
         count(latency_ms) AS latency_count, coalesce(sum(latency_ms), 0) AS latency_sum_ms,
         max(latency_ms) AS latency_max_ms, max(last_at) AS last_at
-    FROM ({_facts(UNFOLDED)}) GROUP BY ALL
+    FROM ({facts(UNFOLDED)}) GROUP BY ALL
 """  # noqa: S608
 
 
@@ -239,21 +239,20 @@ def fold(connection: duckdb.DuckDBPyConnection) -> int:
     """Folds what is stored and not in the sums yet into them, in one transaction of its own; returns how many rows."""
     connection.execute("BEGIN")
     try:
-        before = positions(connection)
-        found = connection.execute(f"SELECT count(*) FROM ({_facts(UNFOLDED)})", before).fetchone()  # noqa: S608
+        connection.execute(_HOURS, positions(connection))
+        found = connection.execute("SELECT coalesce(sum(events), 0) FROM new_hours").fetchone()
         assert found is not None
         if found[0]:
-            connection.execute(_HOURS, before)
             for grain in GRAINS:
                 connection.execute(_merging(grain))
                 connection.execute(f'DELETE FROM rollups_{grain} WHERE "at" IN (SELECT DISTINCT "at" FROM new_sums)')  # noqa: S608
                 connection.execute(f"INSERT INTO rollups_{grain} BY NAME SELECT * FROM new_sums")  # noqa: S608
             connection.execute("DROP TABLE new_sums")
-            connection.execute("DROP TABLE new_hours")
             connection.execute(
                 "UPDATE folded SET sequence = (SELECT applied_sequence FROM offsets WHERE offsets.stream = folded.stream) "
                 "WHERE stream IN (SELECT stream FROM offsets)"
             )
+        connection.execute("DROP TABLE new_hours")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

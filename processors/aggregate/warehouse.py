@@ -187,7 +187,7 @@ class Warehouse:
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:  # noqa: ARG001
-    """Appends ``rows``, whose columns are those of ``table`` in its order.
+    """Appends ``rows``, whose columns are named as those of ``table``.
 
     DuckDB finds ``rows`` by its name here: half the cost of registering it under a name of its own.
     """

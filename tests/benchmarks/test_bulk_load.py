@@ -15,7 +15,6 @@ from benchmarks.parts.queries import questions
 from benchmarks.workload import generate
 from processors.aggregate.answering import Deadline, answer
 from processors.aggregate.batches import compose
-from processors.aggregate.lines import Reader
 from processors.aggregate.warehouse import Warehouse
 from streams import topology
 
@@ -119,6 +118,6 @@ def test_a_kept_warehouse_is_made_once_and_again_when_it_is_too_old(tmp_path: Pa
 def test_what_is_inserted_for_the_limit_is_what_validate_would_have_written() -> None:
     """Every event becomes a typed row; none is unreadable."""
     events = list(generate(500, seed=6))
-    batch = compose(Reader(), {topology.EVENTS: validated(events, 1_795_000_000_000_000_000)})
+    batch = compose({topology.EVENTS: validated(events, 1_795_000_000_000_000_000)})
     assert batch.unreadable == ()
     assert batch.rows == 500

@@ -9,7 +9,7 @@ from typing import Final
 
 from processors.aggregate.asking import Conditions, InvalidQuestionError, Question, naive
 from processors.aggregate.columns import ALERTS, COVERAGE, DEAD, EVENTS, LEDGER
-from processors.aggregate.queries.billing import billing, corrections
+from processors.aggregate.queries.billing import billing, corrections, sequences
 from processors.aggregate.rollups import GRAINS
 from schemas.queries import AuditParams
 from streams import subjects, topology
@@ -46,7 +46,7 @@ _WITHIN: Final = "stream_sequence > $after AND stream_sequence <= $until"
 
 def _range(params: AuditParams) -> Conditions:
     """Messages applied of the range asked for."""
-    given = Conditions({"stream": params.stream, "after": params.after, "until": 2**62 if params.until is None else params.until})
+    given = Conditions({"stream": params.stream, **sequences(params)})
     given.add("stream = $stream AND sequence > $after AND sequence <= $until")
     if params.tenant is not None:
         given.add("split_part(subject, '.', 2) = $tenant", tenant=params.tenant)
@@ -184,9 +184,7 @@ def _coverage(params: AuditParams) -> Question:
         GROUP BY processor, "partition" ORDER BY processor, "partition"
     """  # noqa: S608
     assert params.stream is not None
-    return Question(
-        sql, {"after": params.after, "until": 2**62 if params.until is None else params.until, "writer": _WRITER[params.stream]}
-    )
+    return Question(sql, {**sequences(params), "writer": _WRITER[params.stream]})
 
 
 def _tenants(params: AuditParams) -> Question:

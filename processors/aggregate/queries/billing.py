@@ -6,14 +6,22 @@ from processors.aggregate.asking import Question
 from schemas.queries import AuditParams
 
 
+def sequences(params: AuditParams) -> dict[str, Any]:
+    """The range of sequences asked for, as parameters: behind ``$after``, up to ``$until``."""
+    return {"after": params.after, "until": 2**62 if params.until is None else params.until}
+
+
+def _asked(sql: str, params: AuditParams) -> Question:
+    if params.tenant is None:
+        return Question(sql, sequences(params))
+    return Question(
+        sql.replace("/* of one tenant */", " AND tenant_id = $tenant"), {**sequences(params), "tenant": params.tenant}
+    )
+
+
 def billing(params: AuditParams) -> Question:
     """One row for each billable call of a range of EVENTS, and each charge made from that range, that do not stand one to one."""
-    given: dict[str, Any] = {"after": params.after, "until": 2**62 if params.until is None else params.until}
-    tenant = ""
-    if params.tenant is not None:
-        given["tenant"] = params.tenant
-        tenant = " AND tenant_id = $tenant"
-    return Question(_BILLING.replace("/* of one tenant */", tenant), given)
+    return _asked(_BILLING, params)
 
 
 _BILLING: Final = """
@@ -89,12 +97,7 @@ _BILLING: Final = """
 
 def corrections(params: AuditParams) -> Question:
     """One row for each reversal and adjustment in a range of LEDGER that does not fit what it corrects."""
-    given: dict[str, Any] = {"after": params.after, "until": 2**62 if params.until is None else params.until}
-    tenant = ""
-    if params.tenant is not None:
-        given["tenant"] = params.tenant
-        tenant = " AND tenant_id = $tenant"
-    return Question(_CORRECTIONS.replace("/* of one tenant */", tenant), given)
+    return _asked(_CORRECTIONS, params)
 
 
 _CORRECTIONS: Final = """

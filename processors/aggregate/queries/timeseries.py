@@ -4,14 +4,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from processors.aggregate.asking import Conditions, InvalidQuestionError, Question, span
-from processors.aggregate.rollups import MIDDLE, Grain, current
+from processors.aggregate.rollups import GRAINS, MIDDLE, current, facts
 from schemas.queries import TimeSeriesParams
 
 MOST_BUCKETS: Final = 100_000
 _LENGTH: Final = {
     "second": timedelta(seconds=1), "minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1),
 }  # fmt: skip
-_GRAINS: Final[dict[str, Grain]] = {"hour": "hour", "day": "day"}
 
 _VALUES: Final = {
     "events": ("sum(events) FILTER (kind <> 'ledger')", "sum(events) FILTER (kind <> 'ledger')"),
@@ -21,31 +20,6 @@ _VALUES: Final = {
     "cost": ("sum(cost_usd)", "sum(events) FILTER (kind = 'ledger')"),
 }
 """Value and count of each metric: runs ended (and begun), errors of (everything that ended), tokens of (model calls) …"""
-
-_KINDS: Final = {
-    "runs": ("run", "0", "0", "duration_ms"),
-    "steps": ("step", "0", "0", "latency_ms"),
-    "model_calls": ("model_call", "coalesce(input_tokens, 0)", "coalesce(output_tokens, 0)", "latency_ms"),
-    "tool_calls": ("tool_call", "0", "0", "latency_ms"),
-}
-_OTHERS: Final = (
-    "heartbeats", "agent_events", "policies", "budgets", "alerts_emitted", "faults", "evaluations", "metrics", "logs",
-)  # fmt: skip
-
-
-def _exact(bucket: str, condition: str) -> str:
-    """The same columns as the sums have, from the events themselves: for what is shorter than an hour and has no sums."""
-    begin = f"SELECT date_trunc('{bucket}', occurred_at) AS \"at\""
-    parts = [
-        f"{begin}, '{kind}' AS kind, 1 AS events, (event_type LIKE '%.started')::INTEGER AS started, "
-        f"(event_type NOT LIKE '%.started')::INTEGER AS finished, (event_type LIKE '%.failed')::INTEGER AS failed, "
-        f"{tokens_in} AS input_tokens, {tokens_out} AS output_tokens, 0::DECIMAL(18,9) AS cost_usd, {latency} AS latency_ms "
-        f"FROM {table} WHERE {condition}"
-        for table, (kind, tokens_in, tokens_out, latency) in _KINDS.items()
-    ]
-    parts += [f"{begin}, 'other', 1, 0, 0, 0, 0, 0, 0, NULL FROM {table} WHERE {condition}" for table in _OTHERS]
-    parts.append(f"{begin}, 'ledger', 1, 0, 0, 0, 0, 0, cost_usd, NULL FROM ledger WHERE {condition}")
-    return " UNION ALL ".join(parts)
 
 
 def timeseries(params: TimeSeriesParams, now: datetime) -> Question:
@@ -60,18 +34,19 @@ def timeseries(params: TimeSeriesParams, now: datetime) -> Question:
         raise InvalidQuestionError("$.bucket", f"the range has more than {MOST_BUCKETS:,} buckets; take a longer bucket")
     given = Conditions().equal(tenant_id=params.tenant, agent_id=params.agent)
     parameters = {**given.parameters, "since": since, "until": until}
-    if params.bucket not in _GRAINS:
-        since_then = f"occurred_at >= date_trunc('{params.bucket}', $since) AND occurred_at < $until"
-        rows = _exact(params.bucket, f"{given.text()} AND {since_then}")
+    grain = next((grain for grain in GRAINS if grain == params.bucket), None)
+    if grain is None:
+        # What is shorter than an hour has no sums: the events themselves, in the same columns.
+        within = f"{given.text()} AND occurred_at >= date_trunc('{params.bucket}', $since) AND occurred_at < $until"
+        rows = f"SELECT date_trunc('{params.bucket}', occurred_at) AS \"at\", 1 AS events, * FROM ({facts(within)})"  # noqa: S608
     else:
-        grain = _GRAINS[params.bucket]
         rows = (
             f"SELECT * FROM ({current(grain)}) WHERE {given.text()} "  # noqa: S608
             f'AND "at" >= date_trunc(\'{grain}\', $since) AND "at" < $until'
         )
     every = f"SELECT unnest(generate_series(date_trunc('{params.bucket}', $since), $until, INTERVAL 1 {params.bucket})) AS \"at\""
     if params.metric == "latency":
-        figures = _LATENCY_EXACT if params.bucket not in _GRAINS else _LATENCY_SUMS
+        figures = _LATENCY_EXACT if grain is None else _LATENCY_SUMS
         columns = "value, coalesce(number, 0)::BIGINT AS count, p50, p95"
     else:
         value, count = _VALUES[params.metric]
