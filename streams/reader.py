@@ -201,13 +201,14 @@ class OrderedReader:
         deadline = loop.time() + wait_s
         silence = loop.time() + 2 * _HEARTBEAT_S + 1
         while True:
-            await self._ask()
-            _heed(asked_to_stop)
             self._something.clear()
             while self._arrived:
                 silence = loop.time() + 2 * _HEARTBEAT_S + 1
                 if not await self._take(self._arrived.popleft()):
                     return []
+            # After what has arrived: it may say that the server has ended the last request.
+            await self._ask()
+            _heed(asked_to_stop)
             if self._buffer:
                 taken, self._buffer = self._buffer[:most], self._buffer[most:]
                 try:

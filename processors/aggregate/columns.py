@@ -35,9 +35,9 @@ class Column:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """One table: its columns in order (``stream_sequence`` follows them) and the sections kept as attributes instead."""
+    """One table, itself alone: its columns in order (``stream_sequence`` follows them) and the sections kept as attributes instead."""
 
     name: str
     columns: tuple[Column, ...]

@@ -10,14 +10,15 @@ from streams.reader import OrderedReader
 _AT_ONCE: Final = 64
 """Messages taken from a reader at a time; each has up to half a megabyte."""
 _WAIT_S: Final = 5.0
-LARGEST_SHARE: Final = 0.67
+LARGEST_SHARE: Final = 0.3
 
 
 def pause_s(last_commit_s: float, last_events: int, share: float, shortest_s: float, longest_s: float) -> float:
     """How long to gather before the next transaction.
 
     A trickle may spend ``share`` of the time in transactions; the more events the last one had, the larger a share is
-    worth it, up to two thirds: latency then matters more than what little it saves to wait.
+    worth it, up to ``LARGEST_SHARE``. More would not make rows visible sooner: what transactions take of the cores,
+    everything that stands before them lacks.
     """
     worth = min(LARGEST_SHARE, max(share, last_events / 100))
     return min(longest_s, max(shortest_s, last_commit_s * (1 / worth - 1)))

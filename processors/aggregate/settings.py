@@ -26,7 +26,7 @@ class AggregateSettings(BaseSettings):
     """Part of the time that may go into transactions while little comes in: a trickle is gathered for as long as that takes."""
     shortest_pause_s: float = 0.015
     """After a quiet spell a row waits so long for those that come with it: a run's events, a call's ledger entry."""
-    longest_pause_s: float = 0.25
+    longest_pause_s: float = 0.15
     """A row waits at most so long to be gathered with others."""
     fold_facts: int = 500_000
     """Facts after which they are folded into the sums."""

@@ -53,7 +53,7 @@ class CostSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="AGENTOPS_COST_", frozen=True, use_attribute_docstrings=True, extra="ignore")
 
-    pace_s: float = 0.02
+    pace_s: float = 0.05
     """Batches follow each other at least so far apart, as validate's do."""
     fetch_messages: int = 400
     """Most messages priced for one batch; each belongs to one tenant, so outputs always fit."""

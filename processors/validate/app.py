@@ -45,7 +45,7 @@ class ValidateSettings(BaseSettings):
     """An event further ahead than this is flagged ``from_the_future``: clocks differ by less."""
     dead_bytes_per_tenant_hour: int = 64 * 1024**2
     """Original bytes of rejected events kept for each tenant in an hour; beyond it their hash alone."""
-    pace_s: float = 0.02
+    pace_s: float = 0.03
     """Batches follow each other at least so far apart: after a quiet spell an event leaves at once, a steady trickle shares
     batches. Each costs the server about as much as a hundred events do."""
     fetch_messages: int = 1000
