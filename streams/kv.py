@@ -1,12 +1,15 @@
 """Key-value buckets whose values are models: read, written, watched with their types."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
+from nats.js.api import PubAck
 from nats.js.kv import KeyValue
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +19,8 @@ from streams.reader import OrderedReader, Source
 log = structlog.get_logger(__name__)
 
 Value = TypeVar("Value", bound=BaseModel)
+
+_PUT_S = 5.0
 
 
 class BucketMissingError(LookupError):
@@ -43,6 +48,7 @@ class TypedBucket(Generic[Value]):
         self._bucket = bucket
         self._store = store
         self._model = model
+        self._js = client.jetstream()
 
     @classmethod
     async def open(cls, client: Client, bucket: str, model: type[Value]) -> "TypedBucket[Value]":
@@ -74,6 +80,29 @@ class TypedBucket(Generic[Value]):
     async def put(self, key: str, value: Value) -> int:
         """Writes whatever stood there before; returns the new revision."""
         return await self._store.put(key, value.model_dump_json(exclude_none=True).encode())
+
+    async def put_all(self, values: Mapping[str, Value]) -> dict[str, str]:
+        """Writes several as ``put`` does, under way together; returns why for each key that is not known to be written.
+
+        An acknowledgement is waited for by each, a reply by none: a fifth of what ``put`` costs.
+        """
+        under_way: dict[str, asyncio.Future[PubAck]] = {}
+        failed: dict[str, str] = {}
+        for key, value in values.items():
+            data = value.model_dump_json(exclude_none=True).encode()
+            try:
+                under_way[key] = await self._js.publish_async(f"$KV.{self._bucket}.{key}", data, wait_stall=_PUT_S)
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                failed[key] = repr(error)
+        if under_way:
+            await asyncio.wait(under_way.values(), timeout=_PUT_S)
+        for key, future in under_way.items():
+            if not future.done():
+                future.cancel()
+                failed[key] = f"no acknowledgement within {_PUT_S:g} s"
+            elif (refused := future.exception()) is not None:
+                failed[key] = repr(refused)
+        return failed
 
     async def update(self, key: str, value: Value, revision: int) -> int:
         """Writes only if the value is still at ``revision`` (0: absent); raises ChangedMeanwhileError."""

@@ -1,50 +1,67 @@
-"""Checkpoints: each agent's state under ``health.<tenant>.<agent>``, then, under ``health``, how far they reach.
+"""Checkpoints: the agents' states in portions under ``health.portion.<n>``, then, under ``health.read``, how far they reach.
 
+A portion is all agents whose key falls into it: one write for many, where one for each would cost more than judging them.
 States are written before the position, and each knows its own (``applied``): a crash in between costs nothing but
 reading a few messages again.
 """
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from typing import Final
+from zlib import crc32
 
+import nats.errors
 from nats.aio.client import Client
 
-from processors.health.state import AgentHealth, ReadUpTo
+from processors.health.state import AgentHealth, Portion, ReadUpTo
 from streams import topology
-from streams.kv import TypedBucket, agent_key
+from streams.kv import TypedBucket
 
-_KEY: Final = "health"
-_TOGETHER: Final = 64
+_POSITION: Final = "health.read"
+_PORTION: Final = "health.portion"
+_PORTIONS: Final = 256
+"""With the most agents there may be, eighty to a portion: some hundred kilobytes at the very worst."""
+
+
+class CheckpointNotWrittenError(nats.errors.Error):
+    """A portion was not acknowledged. Writing all of it again is harmless, and helps once NATS answers."""
+
+
+def _portion(key: str) -> str:
+    return f"{_PORTION}.{crc32(key.encode()) % _PORTIONS}"
 
 
 class Checkpoints:
     """The health processor's part of bucket ``checkpoints``."""
 
-    def __init__(self, agents: TypedBucket[AgentHealth], position: TypedBucket[ReadUpTo]) -> None:
-        self._agents = agents
+    def __init__(self, portions: TypedBucket[Portion], position: TypedBucket[ReadUpTo]) -> None:
+        self._portions = portions
         self._position = position
 
     @classmethod
     async def open(cls, client: Client) -> "Checkpoints":
         """Opens the bucket; raises BucketMissingError when the topology lacks it."""
         return cls(
-            await TypedBucket.open(client, topology.CHECKPOINTS, AgentHealth),
+            await TypedBucket.open(client, topology.CHECKPOINTS, Portion),
             await TypedBucket.open(client, topology.CHECKPOINTS, ReadUpTo),
         )
 
     async def load(self) -> tuple[ReadUpTo | None, list[AgentHealth]]:
         """What was last written; None where nothing was."""
-        found = await self._position.get(_KEY)
-        agents = [entry.value async for entry in self._agents.watch(f"{_KEY}.>", once=True) if entry.value is not None]
-        return (found.value if found else None), agents
+        found = await self._position.get(_POSITION)
+        portions = [entry.value async for entry in self._portions.watch(f"{_PORTION}.>", once=True) if entry.value is not None]
+        return (found.value if found else None), [agent for portion in portions for agent in portion.agents]
 
-    async def save(self, agents: Iterable[AgentHealth], position: ReadUpTo) -> None:
-        """Writes states, then the position they reach. Raises what NATS raises; writing again is harmless."""
-        waiting = list(agents)
-        for start in range(0, len(waiting), _TOGETHER):
-            await asyncio.gather(*(self._save_agent(agent) for agent in waiting[start : start + _TOGETHER]))
-        await self._position.put(_KEY, position)
+    async def save(self, agents: Mapping[str, AgentHealth], changed: Collection[str], position: ReadUpTo) -> None:
+        """Writes the portions in which anything ``changed``, then the position they reach.
 
-    async def _save_agent(self, agent: AgentHealth) -> None:
-        await self._agents.put(f"{_KEY}.{agent_key(agent.tenant_id, agent.agent_id)}", agent)
+        Raises CheckpointNotWrittenError and what NATS raises; writing again is harmless.
+        """
+        due: dict[str, list[AgentHealth]] = {_portion(key): [] for key in changed}
+        for key, agent in agents.items():
+            several = due.get(_portion(key))
+            if several is not None:
+                several.append(agent)
+        failed = await self._portions.put_all({name: Portion(agents=tuple(several)) for name, several in due.items()})
+        if failed:
+            raise CheckpointNotWrittenError(f"{len(failed)} of {len(due)} portions: {next(iter(failed.values()))}")
+        await self._position.put(_POSITION, position)

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
-from processors.health.judging import Changed, Limits, Noted, Verdict, absence, judge
+from processors.health.judging import Changed, Limits, Noted, Verdict, absence, absence_due, judge
 from processors.health.state import AgentHealth, unseen
 from schemas.events import AcceptedEvent
 from streams.kv import agent_key
 
 log = structlog.get_logger(__name__)
 
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 JUDGED: Final = frozenset({"agent.heartbeat", "agent.started", "agent.stopped", "fault.injected", "fault.cleared"})
 """Event types that say something about health."""
 
@@ -46,12 +47,14 @@ class Fleet:
     stale: dict[str, None] = field(default_factory=dict)
     """Keys whose observation shows older numbers, longest first."""
     left_aside: int = 0
+    _looked_for: datetime = _NEVER
+    """No agent's silence is too long before this: nobody need be looked at."""
 
     def restore(self, agents: Iterable[AgentHealth]) -> None:
         """Takes checkpoints over; every observation is to be written again."""
         for agent in agents:
             key = agent_key(agent.tenant_id, agent.agent_id)
-            self.agents[key] = agent
+            self._put(key, agent)
             self.stale[key] = None
 
     def read(self, batch: Sequence[Placed], up_to: int) -> list[Changed]:
@@ -80,7 +83,17 @@ class Fleet:
 
     def silent(self, now: datetime, attentive_since: datetime) -> list[str]:
         """Keys of the agents whose silence is too long."""
+        if now <= self._looked_for:
+            return []
+        due = (absence_due(agent, self.limits) for agent in self.agents.values())
+        self._looked_for = min((moment for moment in due if moment is not None), default=_NEVER)
         return [key for key, agent in self.agents.items() if absence(agent, now, attentive_since, self.limits) is not None]
+
+    def _put(self, key: str, agent: AgentHealth) -> None:
+        self.agents[key] = agent
+        due = absence_due(agent, self.limits)
+        if due is not None and due < self._looked_for:
+            self._looked_for = due
 
     def declare_absent(self, key: str, now: datetime, attentive_since: datetime) -> list[Changed]:
         """The verdict of absence on one agent, if it is still due."""
@@ -94,10 +107,10 @@ class Fleet:
         if not isinstance(verdict, Noted | Changed):
             log.debug("event.outdated", agent=key, reason=verdict.reason)
             if verdict.alive is not None:
-                self.agents[key] = verdict.alive
+                self._put(key, verdict.alive)
                 self.unsaved.add(key)
             return
-        self.agents[key] = verdict.agent
+        self._put(key, verdict.agent)
         self.unsaved.add(key)
         self.stale.setdefault(key)
         if isinstance(verdict, Changed):

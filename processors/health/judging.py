@@ -106,17 +106,22 @@ def judge(agent: AgentHealth, event: AcceptedEvent, limits: Limits) -> Verdict:
             return Outdated(f"{event.event_type} says nothing about health")
 
 
+def absence_due(agent: AgentHealth, limits: Limits) -> datetime | None:
+    """After which moment its silence is too long, were it listened to all the while; None: it need not speak."""
+    if agent.status in {"stopped", "inactive"}:
+        return None
+    # A fifth of an interval, at most a second, for the way: the third heartbeat may be on it.
+    return agent.arrived_at + timedelta(seconds=limits.missed_beats * agent.interval_s + min(1.0, agent.interval_s / 5))
+
+
 def absence(agent: AgentHealth, now: datetime, attentive_since: datetime, limits: Limits) -> Changed | None:
     """The verdict on an agent's silence at ``now``, if it is due.
 
     Silence counts from the last sign of life or from when we began to listen, whichever is later.
     """
-    if agent.status in {"stopped", "inactive"}:
-        return None
+    due = absence_due(agent, limits)
     silent_since = max(agent.arrived_at, attentive_since)
-    # A fifth of an interval, at most a second, for the way: the third heartbeat may be on it.
-    allowed = limits.missed_beats * agent.interval_s + min(1.0, agent.interval_s / 5)
-    if now - silent_since <= timedelta(seconds=allowed):
+    if due is None or now - silent_since <= due - agent.arrived_at:
         return None
     seen = agent.last_heartbeat or agent.newest or agent.arrived_at
     changes: dict[str, Any] = {

@@ -27,10 +27,11 @@ class HealthSettings(BaseSettings):
     """Heartbeats missed, by the agent's own interval, before it counts as absent."""
     starting_grace_s: float = Field(default=10.0, ge=0)
     """After a start, failing probes are not held against an agent for this long: it may still be loading."""
-    writes_per_s: float = Field(default=400.0, gt=0)
+    writes_per_s: float = Field(default=250.0, gt=0)
     """Observations written for fresh numbers alone, all agents together; changes of health are written at once."""
-    checkpoint_s: float = Field(default=5.0, gt=0)
-    """Between checkpoints while nothing but numbers changed; after a change of health at most one second."""
+    checkpoint_s: float = Field(default=30.0, gt=0)
+    """Between checkpoints while nothing but numbers changed; after a change of health at most one second. What was said since
+    is read again after a restart: seconds of work for ten thousand agents, which cost as much as judging them if it were written."""
     max_agents: int = Field(default=20_000, ge=1)
     """Agents watched; events of further ones are counted and left aside."""
 

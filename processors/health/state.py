@@ -51,6 +51,12 @@ class AgentHealth(Lenient):
     updated_at: Instant
 
 
+class Portion(Lenient):
+    """Agents that are written together."""
+
+    agents: tuple[AgentHealth, ...]
+
+
 class ReadUpTo(Lenient):
     """Checkpoint of the whole processor: every agent's state holds what EVENTS said up to here."""
 

@@ -44,7 +44,7 @@ _BEHIND: Final = timedelta(seconds=1)
 _FIRST_LOOK_BACK: Final = timedelta(hours=1)
 """Without a checkpoint: an agent that said nothing for this long is unknown until it speaks."""
 _CHECKPOINT_AFTER_CHANGE_S: Final = 1.0
-_TOGETHER: Final = 64
+_TOGETHER: Final = 256
 
 
 def _now() -> datetime:
@@ -231,17 +231,15 @@ class Watching:
         regular = [key for key in list(self._fleet.stale)[:granted] if key not in self._at_once]
         waiting = [*self._at_once, *regular]
         for start in range(0, len(waiting), _TOGETHER):
-            await asyncio.gather(*(self._write_one(key) for key in waiting[start : start + _TOGETHER]))
-
-    async def _write_one(self, key: str) -> None:
-        try:
-            await self._observations.put(key, observation(self._fleet.agents[key]))
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            # It stays marked, and is written with the next round.
-            log.warning("observation.not_written", agent=key, error=repr(error))
-            return
-        self._at_once.discard(key)
-        self._fleet.stale.pop(key, None)
+            written = waiting[start : start + _TOGETHER]
+            failed = await self._observations.put_all({key: observation(self._fleet.agents[key]) for key in written})
+            for key in written:
+                if key not in failed:
+                    self._at_once.discard(key)
+                    self._fleet.stale.pop(key, None)
+            if failed:
+                # They stay marked, and are written with the next round.
+                log.warning("observation.not_written", agents=len(failed), first=next(iter(failed.items())))
 
     async def _checkpoint_if_due(self) -> None:
         waited = asyncio.get_running_loop().time() - self._saved_at
@@ -254,7 +252,7 @@ class Watching:
         if not keys and self._saved_up_to == self._read_up_to:
             return
         position = self._read_up_to
-        await self._checkpoints.save((self._fleet.agents[key] for key in keys), ReadUpTo(sequence=position, at=_now()))
+        await self._checkpoints.save(self._fleet.agents, keys, ReadUpTo(sequence=position, at=_now()))
         self._fleet.unsaved.difference_update(keys)
         self._saved_up_to = position
         self._changed = False

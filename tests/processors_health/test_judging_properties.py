@@ -163,3 +163,18 @@ def test_a_fleet_beyond_its_bound_counts_what_it_leaves_aside() -> None:
     fleet = Fleet(LIMITS, most=1)
     fleet.read([Placed(1, beat(at(0))), Placed(1, beat(at(0), agent_id="b"))], 1)
     assert (len(fleet.agents), fleet.left_aside) == (1, 1)
+
+
+@quickly
+@given(stories(), st.lists(st.tuples(st.integers(0, 25), seconds), max_size=8), seconds)
+def test_looking_only_when_somebody_may_be_silent_too_long_misses_nobody(
+    story: list[Placed], looks: list[tuple[int, float]], attentive: float
+) -> None:
+    """However often it was looked before, who is silent is who would be found by looking at everybody."""
+    fleet = Fleet(LIMITS)
+    for number, placed in enumerate(story):
+        fleet.read([placed], placed.sequence)
+        for _, later in (each for each in looks if each[0] == number):
+            now = placed.event.ingest.received_at + timedelta(seconds=later)
+            every = [key for key, agent in fleet.agents.items() if absence(agent, now, at(attentive), LIMITS) is not None]
+            assert fleet.silent(now, at(attentive)) == every
