@@ -10,6 +10,7 @@ from processors.alerts.metrics import Metric, Scope
 from processors.alerts.readings import Reading, Stopped, Told, Wanted
 from processors.alerts.rules import Rule
 from processors.alerts.series import (
+    Measurement,
     Series,
     Step,
     acknowledge,
@@ -44,6 +45,8 @@ class Board:
     _by_name: dict[str, Rule] = field(init=False)
     _due: dict[str, datetime] = field(default_factory=dict, init=False)
     _of_agent: dict[tuple[str, str], set[str]] = field(init=False)
+    _quiet: dict[str, datetime] = field(default_factory=dict, init=False)
+    """Of what has no series, because nothing measured of it was worth one: when the newest measurement was made."""
     _not_wanted: set[tuple[str, str]] = field(default_factory=set, init=False)
     _acknowledged: dict[str, Acknowledgement] = field(default_factory=dict, init=False)
 
@@ -137,14 +140,35 @@ class Board:
             key = series_key(rule.name, reading.tenant_id, agent, reading.stream)
             series = self.series.get(key)
             if series is None:
+                if self._of_no_consequence(rule, key, reading.measurement):
+                    continue
                 if len(self.series) >= self.most and not self._make_room():
                     self.left_aside += 1
                     continue
-                series = Series(rule=rule.name, tenant_id=reading.tenant_id, agent_id=agent, stream=reading.stream)
+                series = Series(
+                    rule=rule.name, tenant_id=reading.tenant_id, agent_id=agent, stream=reading.stream,
+                    occurred_at=self._quiet.pop(key, None),
+                )  # fmt: skip
             elif sequence is not None and sequence <= series.applied:
                 continue
             touched[key] = None
             self._keep(rule, measure(rule, series, reading.measurement), changes)
+
+    def _of_no_consequence(self, rule: Rule, key: str, measurement: Measurement) -> bool:
+        """Whether nothing follows from a measurement of what has no series: a healthy fleet's all but all."""
+        if rule.window is not None:
+            return False
+        occurred = measurement.occurred_at or measurement.at
+        newest = self._quiet.get(key)
+        if measurement.value is None or (newest is not None and occurred < newest):
+            return True
+        if rule.holds(measurement.value):
+            return False
+        if len(self._quiet) >= self.most:
+            # As a restart would: of each, one late measurement may count that should not.
+            self._quiet.clear()
+        self._quiet[key] = occurred
+        return True
 
     def _make_room(self) -> bool:
         """Forgets what a restart would forget too: agents come and go, and those that are gone must not blind us to new ones."""

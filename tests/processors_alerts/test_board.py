@@ -11,14 +11,15 @@ UNHEALTHY = Rule.model_validate(
 )
 
 
-def reading(agent: str, value: float) -> Reading:
-    return Reading("agent_unhealthy", "acme", Measurement(value, at(0), f"{agent}-{value}"), agent)
+def reading(agent: str, value: float, occurred: float = 0) -> Reading:
+    return Reading("agent_unhealthy", "acme", Measurement(value, at(0), f"{agent}-{value}", at(occurred)), agent)
 
 
 def test_agents_that_are_gone_make_room_for_new_ones_and_trouble_is_never_forgotten() -> None:
     board = Board([UNHEALTHY], most=3)
     assert [change.state for change in board.take([reading("ill", 1)])] == ["firing"]
-    board.take([reading("a1", 0), reading("a2", 0)])
+    board.take([reading(agent, value) for agent in ("a1", "a2") for value in (1, 0)])
+    assert len(board.series) == 3
     board.unsaved.clear()
     assert [change.state for change in board.take([reading("a3", 1)])] == ["firing"]
     assert set(board.series) == {"down.acme.ill", "down.acme.a3"}
@@ -28,7 +29,17 @@ def test_agents_that_are_gone_make_room_for_new_ones_and_trouble_is_never_forgot
 
 def test_what_is_not_written_yet_is_not_forgotten() -> None:
     board = Board([UNHEALTHY], most=1)
-    board.take([reading("a1", 0)])
+    board.take([reading("a1", 1), reading("a1", 0)])
     board.take([reading("a2", 1)])
     assert set(board.series) == {"down.acme.a1"}
     assert board.left_aside == 1
+
+
+def test_a_healthy_agent_has_no_series_and_a_late_measurement_of_it_raises_nothing() -> None:
+    board = Board([UNHEALTHY])
+    board.take([reading("a1", 0, occurred=10)])
+    assert board.series == {}
+    assert board.take([reading("a1", 1, occurred=9)]) == []
+    assert [change.state for change in board.take([reading("a1", 1, occurred=11)])] == ["firing"]
+    assert board.take([reading("a1", 0, occurred=10)]) == []
+    assert [change.state for change in board.take([reading("a1", 0, occurred=12)])] == ["resolved"]
