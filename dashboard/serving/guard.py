@@ -22,6 +22,8 @@ _HEADERS: Final = (
     (b"referrer-policy", b"same-origin"),
 )
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/login"})
+_NEVER: Final = (b"cache-control", b"no-store")
+"""Each page has a session of its own: one out of the browser's cache would be of a session long gone."""
 _FOR_EVER: Final = (b"cache-control", b"public, max-age=31536000, immutable")
 
 
@@ -101,6 +103,8 @@ def _with_headers(scope: Scope, send: Send) -> Send:
             message["headers"] = [*message.get("headers", ()), *_HEADERS]
             if versioned or scope["path"].startswith("/assets/"):
                 message["headers"].append(_FOR_EVER)
+            elif scope["path"] == "/":
+                message["headers"].append(_NEVER)
         await send(message)
 
     return sending

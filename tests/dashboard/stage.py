@@ -78,6 +78,21 @@ class DashboardProcess:
             await asyncio.sleep(0.05)
         raise AssertionError("the dashboard did not come up: " + self.log.read_text())
 
+    async def _metric(self, name: str) -> float:
+        async with httpx.AsyncClient(timeout=30) as http:
+            text = (await http.get(f"{self.url}/metrics")).text
+        found = re.search(rf"^{name} ([0-9.]+)$", text, re.MULTILINE)
+        assert found is not None, text
+        return float(found[1])
+
+    async def sessions(self) -> float:
+        """Open tabs, as it counts them."""
+        return await self._metric("agentops_dashboard_sessions")
+
+    async def documents(self) -> float:
+        """Tabs' documents in its memory."""
+        return await self._metric("agentops_dashboard_documents")
+
     async def ended(self) -> int:
         assert self._process is not None
         async with asyncio.timeout(20):

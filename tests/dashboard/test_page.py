@@ -1,7 +1,6 @@
 """The page in a real browser, fed by a real nats-server."""
 
 import asyncio
-import re
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -237,32 +236,20 @@ async def test_a_large_fleet_shows_the_worst_first_and_all_on_request(page: Page
     await expect(page.get_by_test_id("card-many-58")).to_be_visible()
 
 
-async def _sessions(url: str) -> tuple[float, float]:
-    async with httpx.AsyncClient() as http:
-        text = (await http.get(f"{url}/metrics")).text
-    found = [
-        re.search(rf"^{name} ([0-9.]+)$", text, re.MULTILINE)
-        for name in ("agentops_dashboard_sessions", "agentops_dashboard_documents")
-    ]
-    assert all(found), text
-    return float(found[0][1]), float(found[1][1])  # type: ignore[index]
-
-
-async def test_closed_tabs_and_visitors_without_one_leave_nothing_behind(
-    page: Page, browser: Browser, dashboard: DashboardProcess
-) -> None:
+async def test_closed_tabs_leave_nothing_behind(page: Page, browser: Browser, dashboard: DashboardProcess) -> None:
     async def look() -> None:
         async with tab(browser, dashboard.url) as opened:
             await opened.get_by_test_id("card-chat-service").wait_for()
 
-    async with httpx.AsyncClient(timeout=30) as http:
-        await asyncio.gather(look(), look(), look(), *(http.get(dashboard.url) for _ in range(4)))
-    assert (await _sessions(dashboard.url))[1] > 1
-    await until(lambda: _open(dashboard.url, 1), "all but the open tab are forgotten", 20)
+    await asyncio.gather(look(), look(), look())
+    assert await dashboard.documents() >= 1
+    await page.get_by_test_id("card-chat-service").wait_for()
 
+    async def alone() -> bool:
+        return (await dashboard.sessions(), await dashboard.documents()) == (1, 1)
 
-async def _open(url: str, number: int) -> bool:
-    return await _sessions(url) == (number, number)
+    # Sooner than a page is forgotten that is still on its way.
+    await until(alone, "all but the open tab are forgotten", 25)
 
 
 async def test_a_strange_origin_or_host_gets_nothing(dashboard: DashboardProcess) -> None:
