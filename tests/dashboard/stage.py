@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import httpx
 import nats.errors
@@ -29,6 +29,8 @@ from streams.kv import TypedBucket, agent_key
 from streams.publish import publish
 from streams.settings import NatsSettings
 
+STOPS_S: Final = 10.0
+"""A dashboard gives its tabs two seconds to go; a slow machine may take some more."""
 _LISTENING = re.compile(r"http://127\.0\.0\.1:(\d+)/")
 
 
@@ -64,14 +66,14 @@ class DashboardProcess:
         return self._process.pid
 
     async def listening(self) -> str:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             assert self._process is not None
             found = _LISTENING.search(self.log.read_text())
             if found is not None:
                 self.url = f"http://127.0.0.1:{found[1]}"
                 with suppress(httpx.HTTPError):
-                    async with httpx.AsyncClient() as http:
+                    async with httpx.AsyncClient(timeout=30) as http:
                         if (await http.get(f"{self.url}/healthz")).status_code == 200:
                             return self.url
             assert self._process.returncode is None, self.log.read_text()
@@ -95,7 +97,7 @@ class DashboardProcess:
 
     async def ended(self) -> int:
         assert self._process is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self._process.wait()
 
     async def stop(self) -> float:

@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Route, expect
 
 from streams.embedded import EmbeddedServer
 from tests.conftest import until
-from tests.dashboard.conftest import Watch
+from tests.dashboard.conftest import PATIENCE_MS, Watch
 from tests.dashboard.stage import DashboardProcess, log_lines
 
 UPGRADE = {
@@ -99,6 +99,7 @@ async def test_a_websocket_with_no_token_of_ours_is_refused_without_ado(forgetfu
 async def test_a_page_that_was_long_under_way_says_so_and_opens_anew(browser: Browser, impatient: DashboardProcess) -> None:
     """Its scripts are held back until the dashboard has let go of it, as on a slow line."""
     opened = await browser.new_context()
+    opened.set_default_timeout(2 * PATIENCE_MS)
     page = await opened.new_page()
     watch = Watch(impatient.url)
     watch.on(page)
@@ -116,11 +117,11 @@ async def test_a_page_that_was_long_under_way_says_so_and_opens_anew(browser: Br
         await page.goto(impatient.url, wait_until="commit")
         # It is seen before its megabytes are here.
         await expect(page.get_by_test_id("boot")).to_be_visible()
-        await until(lambda: bool(held), "a script is on its way")
+        await until(lambda: bool(held), "a script is on its way", 30)
         await until(lambda: _without_documents(impatient), "the dashboard has let go of the page", 30)
         await expect(page.get_by_test_id("boot")).to_contain_text("The first visit has much to fetch")
         forgotten.set()
-        await page.locator(".app[data-frames]").wait_for(timeout=60_000)
+        await page.locator(".app[data-frames]").wait_for()
         said = await page.evaluate("JSON.parse(sessionStorage.getItem('said'))")
         assert any("The dashboard has let go of this page while it was under way. Opening it anew" in text for text in said), said
         # Opened: the next time, whenever that is, begins with a short pause again.
@@ -138,12 +139,13 @@ async def test_a_page_of_which_a_part_is_lost_waits_longer_from_time_to_time(
 ) -> None:
     """Never a storm of reloads, however long it goes on; and it opens when it can."""
     opened = await browser.new_context()
+    opened.set_default_timeout(2 * PATIENCE_MS)
     page = await opened.new_page()
     await page.add_init_script(KEEPS_WHAT_IS_SAID)
     await page.route("**/static/js/bokeh.min.js*", lambda route: route.abort(), times=2)
     try:
         await page.goto(impatient.url, wait_until="commit")
-        await page.locator(".app[data-frames]").wait_for(timeout=60_000)
+        await page.locator(".app[data-frames]").wait_for()
         said = await page.evaluate("JSON.parse(sessionStorage.getItem('said'))")
         assert "Part of the page did not arrive. Opening it anew in 1 s…" in said, said
         assert "Part of the page did not arrive. Opening it anew in 5 s…" in said, said
