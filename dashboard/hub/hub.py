@@ -93,6 +93,7 @@ class Hub:
                 group.create_task(self._ask(), name="dashboard-ask")
                 group.create_task(self._keep(), name="dashboard-keep")
                 group.create_task(self._audit(), name="dashboard-audit")
+                group.create_task(self._ask_budgets(), name="dashboard-budgets")
         finally:
             self._errands.stop()
             if self._client is not None and not self._client.is_closed:
@@ -232,6 +233,28 @@ class Hub:
                     log.exception("hub.ask_broke", error=repr(error))
                 self._pollster.asked(question, time.monotonic())
                 self._dirty.set()
+
+    async def _ask_budgets(self) -> None:
+        due = 0.0
+        while True:
+            await asyncio.sleep(0.25)
+            client = self._client
+            if not self.tabs or client is None or not client.is_connected or not self.model.loaded:
+                due = 0.0
+                continue
+            if time.monotonic() < due:
+                continue
+            try:
+                self.model.budgets.stand(await asking.budgets(client), self.now_ms())
+            except (asking.NoAnswerError, asking.QuestionRefusedError) as error:
+                if client.is_connected:
+                    self.model.budgets.silence(str(error), self.now_ms())
+            except Exception as error:
+                LOOP_ERRORS.labels("dashboard-budgets").inc()
+                log.exception("hub.budgets_broke", error=repr(error))
+            if self.model.budgets.changed:
+                self._dirty.set()
+            due = time.monotonic() + asking.BUDGETS_EVERY_S
 
     async def _audit(self) -> None:
         auditor = Auditor(self.audit_every_s)

@@ -22,6 +22,7 @@ from nats.js.api import ConsumerConfig
 from pydantic import BaseModel
 
 from schemas.alerts import AlertChange
+from schemas.budgets import BudgetDefinition, BudgetFlag, BudgetsPage, BudgetStanding, budget_key
 from schemas.commands import Command, CommandError, CommandResponse
 from schemas.queries import Page
 from streams import subjects, topology
@@ -121,7 +122,10 @@ class Stage:
         self.answering.set()
         self.problems: list[dict[str, Any]] = []
         """What the warehouse's own check of EVENTS finds wrong."""
+        self.standings: dict[str, BudgetStanding] = {}
+        """What the budget processor tells."""
         self._services: list[Any] = []
+        self._budgets: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         self._buckets: dict[str, TypedBucket[Any]] = {}
 
@@ -129,6 +133,40 @@ class Stage:
         if bucket not in self._buckets:
             self._buckets[bucket] = await TypedBucket.open(self.client, bucket, type(value))
         await self._buckets[bucket].put(agent_key(tenant, value.agent_id), value)  # type: ignore[attr-defined]
+
+    async def budget(self, standing: BudgetStanding) -> None:
+        """Sets a budget, and how it stands."""
+        definition = standing.definition
+        key = budget_key(definition.tenant_id, definition.budget_id)
+        self.standings[key] = standing
+        await (await TypedBucket.open(self.client, topology.BUDGETS, BudgetDefinition)).put(key, definition)
+
+    async def refuse_by(self, flag: BudgetFlag) -> None:
+        """Doors refuse from now on."""
+        bucket = await TypedBucket.open(self.client, topology.BUDGET_FLAGS, BudgetFlag)
+        await bucket.put(budget_key(flag.tenant_id, flag.budget_id), flag)
+
+    async def forget_budgets(self) -> None:
+        """As if none had ever been set."""
+        self.standings.clear()
+        for name, part in ((topology.BUDGETS, BudgetDefinition), (topology.BUDGET_FLAGS, BudgetFlag)):
+            bucket: TypedBucket[Any] = await TypedBucket.open(self.client, name, part)
+            for key in await bucket.all():
+                await bucket.delete(key)
+
+    async def open_budgets(self) -> None:
+        self._budgets = await nats.micro.add_service(self.client, name="agentops-budget", version="1.0.0")
+
+        async def handle(request: Any) -> None:
+            page = BudgetsPage(budgets=tuple(self.standings.values()), as_of=datetime.now(UTC), ledger_sequence=7)
+            await request.respond(page.model_dump_json(exclude_none=True).encode())
+
+        await self._budgets.add_endpoint(name="budgets", subject=subjects.query("budgets"), handler=handle)
+
+    async def close_budgets(self) -> None:
+        service, self._budgets = self._budgets, None
+        if service is not None:
+            await service.stop()
 
     async def alert(self, change: AlertChange) -> None:
         subject = subjects.alerts(change.tenant_id, change.severity, change.rule)
@@ -204,6 +242,7 @@ class Stage:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with suppress(nats.errors.Error):
             await self.close_warehouse()
+            await self.close_budgets()
 
 
 def _throughput(_: Any, __: datetime) -> list[dict[str, Any]]:
