@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import httpx
 import pytest
@@ -10,13 +11,13 @@ from playwright.async_api import Browser, Page, expect
 
 from schemas.alerts import Acknowledgement
 from schemas.commands import Command
-from schemas.state import FaultSet
+from schemas.state import AgentRecord, FaultSet, Observation
 from streams import subjects, topology
 from streams.kv import TypedBucket
 from tests.conftest import until
 from tests.dashboard.conftest import tab
 from tests.dashboard.stage import DashboardProcess, Stage
-from tests.dashboard.things import change, faults, incident, metrics, observation, record, state
+from tests.dashboard.things import change, definition, faults, incident, metrics, observation, record, standing, state
 
 pytestmark = pytest.mark.browser
 
@@ -192,6 +193,34 @@ async def test_both_plots_are_fed(page: Page) -> None:
             f"() => Bokeh.documents[0].get_model_by_name('{name}-source').data.a.filter(v => v > 0).length > 1"
         )
         await expect(page.get_by_test_id(f"plot-{name}").locator("canvas").first).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [390, 820])
+async def test_a_narrow_screen_is_scrolled_one_way_only(
+    page: Page, stage: Stage, browser: Browser, dashboard: DashboardProcess, width: int
+) -> None:
+    """Neither the page is wider than the screen nor anything cut off, but for the table, which scrolls within itself."""
+    await page.get_by_test_id("card-chat-service").wait_for()
+    name = "a-very-long-agent-name-" + "x" * 40
+    await stage.put(topology.REGISTRY, record(name))
+    await stage.put(topology.OBSERVATIONS, observation(name, at=now(), health="UNHEALTHY", reason="y" * 200))
+    await stage.alert(change("latency-high", name, at=now(), summary="z" * 200))
+    await stage.budget(
+        standing("60000", definition("m" * 60, limit_usd=Decimal("123456.78"), thresholds=(10, 25, 50, 75, 90, 100)))
+    )
+    async with tab(browser, dashboard.url) as narrow:
+        await narrow.set_viewport_size({"width": width, "height": 844})
+        await narrow.get_by_test_id(f"card-{name}").wait_for()
+        await narrow.get_by_test_id(f"budget-demo-{'m' * 60}").wait_for()
+        await expect(narrow.get_by_test_id("failures")).to_contain_text("RateLimitError")
+        await narrow.wait_for_function("document.scrollingElement.scrollWidth <= innerWidth")
+        cut = """els => els.filter(el => el.getBoundingClientRect().right > innerWidth).map(el => el.className)"""
+        for part in (".panel", ".card", ".card *", ".figures *", ".alert *", ".budget *", ".bar-tools *", ".top *"):
+            assert await narrow.locator(part).evaluate_all(cut) == [], part
+    await stage.alert(change("latency-high", name, at=now(), state="resolved"))
+    await (await TypedBucket.open(stage.client, topology.OBSERVATIONS, Observation)).delete(f"demo.{name}")
+    await (await TypedBucket.open(stage.client, topology.REGISTRY, AgentRecord)).delete(f"demo.{name}")
+    await stage.forget_budgets()
 
 
 async def test_what_agents_say_is_text_never_markup(page: Page, stage: Stage) -> None:
