@@ -6,7 +6,7 @@
   const AGAIN_S = 5               // the server did not answer
   const KEY = "agentops-boot"     // how many reloads in a row; this tab's alone
   const WHY = {
-    refused: "The dashboard has let go of this page while it was under way.",
+    refused: "The dashboard no longer knows this page.",
     part: "Part of the page did not arrive.",
     stuck: "The page does not open.",
     silent: "The dashboard does not answer.",
@@ -29,7 +29,7 @@
     if (asking) return
     asking = true
     try {
-      if (!(await fetch("/healthz", {cache: "no-store", signal: AbortSignal.timeout(4000)})).ok) throw new Error("not well")
+      if (!(await fetch("healthz", {cache: "no-store", signal: AbortSignal.timeout(4000)})).ok) throw new Error("not well")
       count(reloads() + 1)
       location.reload()
     } catch {
@@ -47,7 +47,8 @@
     }
     if (why === null && arrived !== null && now - arrived > STUCK_MS) { fail("stuck"); return }
     const left = Math.ceil((due - now) / 1000), passed = Math.round((now - began) / 1000)
-    const text = why !== null ? `${WHY[why]} ${left > 0 ? `Opening it anew in ${left} s…` : "Opening it anew…"}`
+    const log = why === "refused" && reloads() > 1 ? "Its log says why (tab.refused). " : ""
+    const text = why !== null ? `${WHY[why]} ${log}${left > 0 ? `Opening it anew in ${left} s…` : "Opening it anew…"}`
       : now - began > SLOW_MS ? `Opening the fleet… ${passed} s. The first visit has much to fetch, later ones do not.` : null
     const line = boot.querySelector("p")
     if (text !== null && line.textContent !== text) line.textContent = text

@@ -152,19 +152,26 @@ class Hub:
                 self.model.connect(Link("live", self.now_ms()))
                 self._dirty.set()
                 log.info("hub.live", agents=len(self.model.fleet.agents))
-                async with asyncio.TaskGroup() as group:
-                    for bucket in buckets:
-                        group.create_task(watching.follow(bucket, self.model, self._dirty), name="dashboard-bucket")
-                    group.create_task(self._follow_alerts(client), name="dashboard-alerts")
+                await self._follow(client, buckets)
             except BucketMissingError as error:
                 self.model.connect(Link("connecting", self.model.link.since_ms, f"NATS is there, but {error}"))
                 self._dirty.set()
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 log.warning("hub.watch_again", error=repr(error))
-            except Exception as error:  # the edge of the loop: an ExceptionGroup of anything a watcher met
+            except Exception as error:
                 LOOP_ERRORS.labels("dashboard-watch").inc()
                 log.exception("hub.watch_broke", error=repr(error))
             await asyncio.sleep(1)
+
+    async def _follow(self, client: Client, buckets: list[watching.Watched]) -> None:
+        """Follows everything until something of it ends; what NATS does now and then is no news."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for bucket in buckets:
+                    group.create_task(watching.follow(bucket, self.model, self._dirty), name="dashboard-bucket")
+                group.create_task(self._follow_alerts(client), name="dashboard-alerts")
+        except* (nats.errors.Error, TimeoutError, OSError) as errors:
+            log.warning("hub.watch_again", error=repr(errors.exceptions))
 
     async def _follow_alerts(self, client: Client) -> None:
         async for position in watching.follow_alerts(client, self._alerts_position or 0, self.model):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +17,8 @@ POLICY: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; connect-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
+log = structlog.get_logger(__name__)
+
 _HEADERS: Final = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -81,6 +84,7 @@ class Guard:
     async def _answer(self, refused: tuple[int, str], scope: Scope, receive: Receive, send: Send) -> None:
         status, text = refused
         if scope["type"] == "websocket":
+            log.info("tab.refused", reason=text)
             # Closing before accepting is an HTTP 403 to the browser.
             await receive()
             await send({"type": "websocket.close", "code": 1013 if status == 503 else 1008, "reason": text[:100]})

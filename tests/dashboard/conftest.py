@@ -47,7 +47,8 @@ async def dashboard(
 ) -> AsyncIterator[DashboardProcess]:
     log = tmp_path_factory.mktemp("dashboard") / "log"
     # The user the page is given in a real system: what it may not publish, it fails at here.
-    running = await DashboardProcess.start(module_server.settings("dashboard"), log)
+    # It lets go of no page that is still under way, however slow this machine is: what it forgets was closed.
+    running = await DashboardProcess.start(module_server.settings("dashboard"), log, AGENTOPS_DASHBOARD_UNUSED_S="240")
     await running.listening()
     yield running
     assert await running.stop() < STOPS_S

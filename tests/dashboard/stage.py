@@ -67,7 +67,15 @@ class DashboardProcess:
         return self._process.pid
 
     async def listening(self) -> str:
-        deadline = time.monotonic() + 60
+        """Its address, once it answers; ends it where it never does."""
+        try:
+            return await self._listening()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _listening(self) -> str:
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             assert self._process is not None
             found = _LISTENING.search(self.log.read_text())

@@ -123,7 +123,7 @@ async def test_a_page_that_was_long_under_way_says_so_and_opens_anew(browser: Br
         forgotten.set()
         await page.locator(".app[data-frames]").wait_for()
         said = await page.evaluate("JSON.parse(sessionStorage.getItem('said'))")
-        assert any("The dashboard has let go of this page while it was under way. Opening it anew" in text for text in said), said
+        assert any("The dashboard no longer knows this page. Opening it anew" in text for text in said), said
         # Opened: the next time, whenever that is, begins with a short pause again.
         await page.wait_for_function("sessionStorage.getItem('agentops-boot') === null")
         assert "a session forgotten since" in _refused(impatient)

@@ -16,7 +16,7 @@ from streams import subjects, topology
 from streams.kv import TypedBucket
 from tests.conftest import until
 from tests.dashboard.conftest import tab
-from tests.dashboard.stage import DashboardProcess, Stage
+from tests.dashboard.stage import DashboardProcess, Stage, log_lines
 from tests.dashboard.things import change, definition, faults, incident, metrics, observation, record, standing, state
 
 pytestmark = pytest.mark.browser
@@ -282,8 +282,7 @@ async def test_closed_tabs_leave_nothing_behind(page: Page, browser: Browser, da
     async def alone() -> bool:
         return (await dashboard.sessions(), await dashboard.documents()) == (1, 1)
 
-    # Sooner than a page is forgotten that is still on its way.
-    await until(alone, "all but the open tab are forgotten", 28)
+    await until(alone, "all but the open tab are forgotten", 120)
 
 
 async def test_a_strange_origin_or_host_gets_nothing(dashboard: DashboardProcess) -> None:
@@ -298,6 +297,8 @@ async def test_a_strange_origin_or_host_gets_nothing(dashboard: DashboardProcess
         for origin in ("http://evil.example", ""):
             answer = await http.get(f"{dashboard.url}/ws", headers={**key, "Origin": origin})
             assert answer.status_code == 403
+        refused = [line["reason"] for line in log_lines(dashboard.log) if line["event"] == "tab.refused"]
+        assert refused[-2:] == ["wrong origin"] * 2
         page = await http.get(dashboard.url)
         assert "unsafe-eval" not in page.headers["content-security-policy"]
         assert "frame-ancestors 'none'" in page.headers["content-security-policy"]

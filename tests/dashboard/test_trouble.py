@@ -87,6 +87,7 @@ async def test_a_tab_finds_the_restarted_dashboard_again(server: EmbeddedServer,
         assert await first.stop() < STOPS_S
         await expect(page.get_by_test_id("link")).to_have_text("Cut off")
         second = await DashboardProcess.start(server.settings("dashboard"), tmp_path / "log", "--port", port)
+        await second.listening()
         try:
             await expect(page.get_by_test_id("link")).to_have_text("Live")
             await expect(page.get_by_test_id("card-chat-service")).to_be_visible()
