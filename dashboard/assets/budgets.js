@@ -27,7 +27,7 @@ export class Budgets {
     if (!this.rest.hidden) this.rest.replaceChildren(`and ${count(told.total - rows.length)} more: `, make("code", {}, "agentops budgets list"))
     if (!rows.length) {
       this.list.replaceChildren(make("div", {class: "empty", "data-testid": "budgets-empty"}, ...(this.loaded
-        ? [make("b", {}, "No budgets"), "Set a limit, and see here how it stands:", make("code", {}, "agentops budgets set team-a --tenant demo --limit 25 --period day")] : ["Waiting for NATS…"])))
+        ? [make("b", {}, "No budgets"), "Set a limit, and see here how it stands:", make("code", {}, "agentops budgets set team-a ", make("span", {}, "--tenant demo"), " ", make("span", {}, "--limit 25"), " ", make("span", {}, "--period day"))] : ["Waiting for NATS…"])))
       return
     }
     this.list.replaceChildren(...rows.map(row => this.row(row, now)))
