@@ -29,5 +29,7 @@ class DashboardSettings(BaseSettings):
     """Further ``host:port`` names under which a proxy shows this page, comma-separated."""
     tabs: int = Field(default=100, ge=1)
     """At most so many open tabs; one more is refused and told so."""
+    unused_s: float = Field(default=30.0, ge=0.1, le=240)
+    """Seconds in which a delivered page has to open its connection, or it is let go of and loads again. The first visit over a slow link takes long."""
     audit_every_s: float = Field(default=300.0, gt=0)
     """How often the last hour is audited while at least one tab is open."""

@@ -5,7 +5,7 @@ export class Alerts {
     this.rows = []; this.asked = new Set(); this.live = false; this.loaded = false
     this.note = make("span", {class: "note num", "data-testid": "alerts-note"})
     this.list = make("div", {class: "alerts", role: "list", "aria-live": "polite", "data-testid": "alerts"})
-    this.node = make("section", {class: "panel", "aria-label": "Alerts"}, make("div", {class: "head"}, make("h2", {}, "Alerts"), this.note), this.list)
+    this.node = make("section", {class: "panel alarms", "aria-label": "Alerts"}, make("div", {class: "head"}, make("h2", {}, "Alerts"), this.note), this.list)
     this.list.addEventListener("click", event => {
       const button = event.target.closest("button.ack")
       if (!button || button.disabled) return

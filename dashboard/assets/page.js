@@ -1,6 +1,7 @@
 // The whole page: one component, fed by frames that every tab gets alike.
 import {Alerts} from "./alerts.js"
 import {Audit} from "./audit.js"
+import {Budgets} from "./budgets.js"
 import {Connection} from "./connection.js"
 import {Figures} from "./figures.js"
 import {Fleet} from "./fleet.js"
@@ -15,7 +16,7 @@ const TOAST_MS = 6000
 
 export function draw(model) {
   const ask = message => model.send_msg(message)
-  const connection = new Connection(), figures = new Figures(), fleet = new Fleet(ask), alerts = new Alerts(ask), failures = new Failures(), spend = new Spend(), audit = new Audit()
+  const connection = new Connection(), figures = new Figures(), fleet = new Fleet(ask), alerts = new Alerts(ask), failures = new Failures(), budgets = new Budgets(), spend = new Spend(), audit = new Audit()
   const events = eventsPlot(model.get_child("events_plot")), latency = latencyPlot(model.get_child("latency_plot"))
   const theme = make("button", {class: "round", "data-testid": "theme", "aria-label": "Switch between light and dark"})
   const time = make("span", {class: "clock num"})
@@ -27,7 +28,7 @@ export function draw(model) {
     make("main", {class: "body"}, figures.node,
       make("div", {class: "columns"},
         make("div", {class: "left"}, make("div", {class: "plots"}, latency.node, events.node), fleet.node, failures.node),
-        make("aside", {class: "right"}, alerts.node, spend.node, audit.node))),
+        make("aside", {class: "right"}, alerts.node, budgets.node, spend.node, audit.node))),
     toasts)
 
   // Time on the server's clock: a laptop's own may be wrong.
@@ -70,6 +71,8 @@ export function draw(model) {
     if (frame.errors) throughput.errors = new Map(frame.errors)
     if (frame.events || frame.errors) throughput.draw()
     if (frame.failures) failures.take(frame.failures)
+    if (frame.budgets) budgets.take(frame.budgets, now())
+    if (frame.link) budgets.link(connection.told.loaded, now())
     if (frame.audit) audit.take(frame.audit)
     for (const by of ["model", "agent", "day"]) if (frame[`spend_${by}`]) spend.take(by, frame[`spend_${by}`])
     if (frame.model_latency) spend.speeds(frame.model_latency)
@@ -134,7 +137,7 @@ export function draw(model) {
     alerts.link(connection.live, connection.told.loaded, now())
     if (document.hidden) return
     fleet.second(now())
-    if (++ticks % 10 === 0) alerts.draw(now())
+    if (++ticks % 10 === 0) { alerts.draw(now()); budgets.draw(now()) }
     if (!coloured) colour()
   }, 1000)
   const seen = () => { if (!document.hidden) { paintedAt = Date.now(); ask({painted: sequence}) } }

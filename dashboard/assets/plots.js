@@ -42,8 +42,9 @@ export class Plot {
     const end = this.points.at(-1)[0], kept = this.points = this.points.filter(point => point[0] > end - KEPT_MS)
     // Bokeh shows times in UTC; people read their own.
     const shift = -new Date(end).getTimezoneOffset() * 60000
+    // An area knows no gaps: where nothing was measured it is empty, or it would slant across.
     const column = k => kept.map(point => point[k] === null ? NaN : point[k])
-    source.setv({data: {t: kept.map(point => point[0] + shift), a: column(1), b: column(2)}}, quiet)
+    source.setv({data: {t: kept.map(point => point[0] + shift), a: column(1), b: column(2), area: kept.map(point => point[1] ?? 0)}}, quiet)
     this.model("x").setv({start: end - KEPT_MS + shift, end: end + shift}, quiet)
     const most = kept.reduce((top, point) => Math.max(top, point[1] ?? 0, point[2] ?? 0), 0)
     const range = this.model("y")

@@ -1,30 +1,35 @@
-"""Asking the warehouse: which question how often, and what to do when it does not answer."""
+"""Asking the warehouse, and the budget processor: which question how often, and what to do when there is no answer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import nats.errors
 import orjson
 from nats.aio.client import Client
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from dashboard.model.traffic import KEPT_S
 from dashboard.model.warehouse import SETTLING_S, SMOOTHED_S
+from schemas.budgets import BudgetsPage, BudgetsParams
 from schemas.queries import Page, QueryError
 from streams import subjects
 
 QUERY_ERROR: Final = "Agentops-Error"
 DEADLINE_S: Final = 3.0
+BUDGETS_EVERY_S: Final = 2.0
+"""How often the budget processor is asked while at least one tab is open; by itself, so that neither waits for the other."""
+
+Told = TypeVar("Told", bound=BaseModel)
 
 
 class NoAnswerError(Exception):
-    """The warehouse did not answer. Asking again later helps."""
+    """Nobody answered. Asking again later helps."""
 
 
 class QuestionRefusedError(Exception):
-    """The warehouse answered, but not this question. Asking the same again does not help."""
+    """There was an answer, but not to this question. Asking the same again does not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +79,27 @@ QUESTIONS: Final = (
 
 
 async def ask(client: Client, query: str, parameters: Mapping[str, Any], deadline_s: float = DEADLINE_S) -> Page:
-    """The answer to one question; raises NoAnswerError or QuestionRefusedError."""
+    """The warehouse's answer to one question; raises NoAnswerError or QuestionRefusedError."""
+    return await _answer(client, query, orjson.dumps(parameters), Page, "the query service", deadline_s)
+
+
+async def budgets(client: Client, deadline_s: float = DEADLINE_S) -> BudgetsPage:
+    """How every budget stands, by the budget processor; raises NoAnswerError or QuestionRefusedError."""
+    everything = BudgetsParams().model_dump_json(exclude_none=True).encode()
+    return await _answer(client, "budgets", everything, BudgetsPage, "the budget processor", deadline_s)
+
+
+async def _answer(client: Client, query: str, asked: bytes, kind: type[Told], who: str, deadline_s: float) -> Told:
     try:
-        reply = await client.request(subjects.query(query), orjson.dumps(parameters), timeout=deadline_s)
+        reply = await client.request(subjects.query(query), asked, timeout=deadline_s)
     except nats.errors.NoRespondersError as error:
-        raise NoAnswerError("the query service is not running") from error
+        raise NoAnswerError(f"{who} is not running") from error
     except (nats.errors.Error, TimeoutError, OSError) as error:
         raise NoAnswerError(f"no answer within {deadline_s:g} s") from error
     try:
         if (reply.headers or {}).get(QUERY_ERROR):
             raise QuestionRefusedError(f"{query}: {QueryError.model_validate_json(reply.data).message}")
-        return Page.model_validate_json(reply.data)
+        return kind.model_validate_json(reply.data)
     except ValidationError as error:
         raise QuestionRefusedError(f"{query}: the answer cannot be read") from error
 

@@ -93,6 +93,7 @@ class Hub:
                 group.create_task(self._ask(), name="dashboard-ask")
                 group.create_task(self._keep(), name="dashboard-keep")
                 group.create_task(self._audit(), name="dashboard-audit")
+                group.create_task(self._ask_budgets(), name="dashboard-budgets")
         finally:
             self._errands.stop()
             if self._client is not None and not self._client.is_closed:
@@ -151,19 +152,26 @@ class Hub:
                 self.model.connect(Link("live", self.now_ms()))
                 self._dirty.set()
                 log.info("hub.live", agents=len(self.model.fleet.agents))
-                async with asyncio.TaskGroup() as group:
-                    for bucket in buckets:
-                        group.create_task(watching.follow(bucket, self.model, self._dirty), name="dashboard-bucket")
-                    group.create_task(self._follow_alerts(client), name="dashboard-alerts")
+                await self._follow(client, buckets)
             except BucketMissingError as error:
                 self.model.connect(Link("connecting", self.model.link.since_ms, f"NATS is there, but {error}"))
                 self._dirty.set()
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 log.warning("hub.watch_again", error=repr(error))
-            except Exception as error:  # the edge of the loop: an ExceptionGroup of anything a watcher met
+            except Exception as error:
                 LOOP_ERRORS.labels("dashboard-watch").inc()
                 log.exception("hub.watch_broke", error=repr(error))
             await asyncio.sleep(1)
+
+    async def _follow(self, client: Client, buckets: list[watching.Watched]) -> None:
+        """Follows everything until something of it ends; what NATS does now and then is no news."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for bucket in buckets:
+                    group.create_task(watching.follow(bucket, self.model, self._dirty), name="dashboard-bucket")
+                group.create_task(self._follow_alerts(client), name="dashboard-alerts")
+        except* (nats.errors.Error, TimeoutError, OSError) as errors:
+            log.warning("hub.watch_again", error=repr(errors.exceptions))
 
     async def _follow_alerts(self, client: Client) -> None:
         async for position in watching.follow_alerts(client, self._alerts_position or 0, self.model):
@@ -232,6 +240,28 @@ class Hub:
                     log.exception("hub.ask_broke", error=repr(error))
                 self._pollster.asked(question, time.monotonic())
                 self._dirty.set()
+
+    async def _ask_budgets(self) -> None:
+        due = 0.0
+        while True:
+            await asyncio.sleep(0.25)
+            client = self._client
+            if not self.tabs or client is None or not client.is_connected or not self.model.loaded:
+                due = 0.0
+                continue
+            if time.monotonic() < due:
+                continue
+            try:
+                self.model.budgets.stand(await asking.budgets(client), self.now_ms())
+            except (asking.NoAnswerError, asking.QuestionRefusedError) as error:
+                if client.is_connected:
+                    self.model.budgets.silence(str(error), self.now_ms())
+            except Exception as error:
+                LOOP_ERRORS.labels("dashboard-budgets").inc()
+                log.exception("hub.budgets_broke", error=repr(error))
+            if self.model.budgets.changed:
+                self._dirty.set()
+            due = time.monotonic() + asking.BUDGETS_EVERY_S
 
     async def _audit(self) -> None:
         auditor = Auditor(self.audit_every_s)

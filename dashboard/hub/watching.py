@@ -1,7 +1,7 @@
 """Following the buckets and the alerts stream into the page model."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from dashboard.model.page import PageModel
 from schemas.alerts import Acknowledgement, AlertChange
+from schemas.budgets import BudgetDefinition, BudgetFlag
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
 from streams import topology
 from streams.kv import TypedBucket
@@ -27,6 +28,8 @@ BUCKETS: Final[tuple[tuple[str, type[Any]], ...]] = (
     (topology.OBSERVATIONS, Observation),
     (topology.FAULTS, FaultSet),
     (topology.ACKNOWLEDGEMENTS, Acknowledgement),
+    (topology.BUDGETS, BudgetDefinition),
+    (topology.BUDGET_FLAGS, BudgetFlag),
 )
 
 
@@ -47,8 +50,20 @@ async def open_all(client: Client) -> list[Watched]:
 def _put(model: PageModel, watched: Watched, key: str, value: Any) -> None:
     if watched.part is Acknowledgement:
         model.alerts.acknowledge(key, value)
+    elif watched.part is BudgetDefinition:
+        model.budgets.define(key, value)
+    elif watched.part is BudgetFlag:
+        model.budgets.flag(key, value)
     else:
         model.fleet.put(key, watched.part, value)
+
+
+def _held(model: PageModel, watched: Watched) -> Iterable[str]:
+    if watched.part is Acknowledgement:
+        return ()
+    if watched.part is BudgetDefinition:
+        return tuple(model.budgets.definitions)
+    return tuple(model.budgets.flags if watched.part is BudgetFlag else model.fleet.agents)
 
 
 async def read_all(buckets: list[Watched], model: PageModel) -> None:
@@ -57,8 +72,8 @@ async def read_all(buckets: list[Watched], model: PageModel) -> None:
         values = await watched.bucket.all()
         for key, value in values.items():
             _put(model, watched, key, value)
-        if watched.part is not Acknowledgement:
-            for key in [key for key in model.fleet.agents if key not in values]:
+        for key in _held(model, watched):
+            if key not in values:
                 _put(model, watched, key, None)
 
 

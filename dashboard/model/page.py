@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from dashboard.model import warehouse
 from dashboard.model.alerts import AlertBoard
+from dashboard.model.budgets import BudgetBoard
 from dashboard.model.fleet import Fleet
 from dashboard.model.traffic import LatencyTrail, traffic
 
@@ -33,6 +34,7 @@ class PageModel:
     def __init__(self) -> None:
         self.fleet = Fleet()
         self.alerts = AlertBoard()
+        self.budgets = BudgetBoard()
         self.latency = LatencyTrail()
         self.link = Link("connecting", 0)
         self.warehouse = Warehouse("unknown")
@@ -48,7 +50,14 @@ class PageModel:
     @property
     def dirty(self) -> bool:
         """Whether a frame would say something new."""
-        return bool(self._changed or self.fleet.changed or self.fleet.gone or self.alerts.changed or self.latency.fresh)
+        return bool(
+            self._changed
+            or self.fleet.changed
+            or self.fleet.gone
+            or self.alerts.changed
+            or self.budgets.changed
+            or self.latency.fresh
+        )
 
     def connect(self, link: Link) -> None:
         """Takes how NATS is; a same state keeps its ``since``."""
@@ -65,6 +74,7 @@ class PageModel:
     def pulse(self, now_ms: int) -> None:
         """What passing time changes: faults run out, the latency line goes on. Once a second."""
         self.fleet.expire(now_ms)
+        self.budgets.expire(now_ms)
         if self.loaded and self.link.state == "live":
             self.latency.note(now_ms, traffic(self.fleet.measured(now_ms)))
 
@@ -142,6 +152,9 @@ class PageModel:
         if self.alerts.changed:
             self.alerts.changed = False
             frame["alerts"] = self.alerts.rows()
+        if self.budgets.changed:
+            self.budgets.changed = False
+            frame["budgets"] = self.budgets.told()
         if fresh := self.latency.take_fresh():
             frame["latency"] = fresh
         if "link" in self._changed:
@@ -165,6 +178,7 @@ class PageModel:
             "warehouse": self._warehouse(),
             "cards": self.fleet.cards(now_ms),
             "alerts": self.alerts.rows(),
+            "budgets": self.budgets.told(),
             "latency": list(self.latency.points),
             "figures": self.figures(now_ms),
             **self.sections,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,12 +17,16 @@ POLICY: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; connect-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
+log = structlog.get_logger(__name__)
+
 _HEADERS: Final = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
 )
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/login"})
+_NEVER: Final = (b"cache-control", b"no-store")
+"""Each page has a session of its own: one out of the browser's cache would be of a session long gone."""
 _FOR_EVER: Final = (b"cache-control", b"public, max-age=31536000, immutable")
 
 
@@ -79,6 +84,7 @@ class Guard:
     async def _answer(self, refused: tuple[int, str], scope: Scope, receive: Receive, send: Send) -> None:
         status, text = refused
         if scope["type"] == "websocket":
+            log.info("tab.refused", reason=text)
             # Closing before accepting is an HTTP 403 to the browser.
             await receive()
             await send({"type": "websocket.close", "code": 1013 if status == 503 else 1008, "reason": text[:100]})
@@ -101,6 +107,8 @@ def _with_headers(scope: Scope, send: Send) -> Send:
             message["headers"] = [*message.get("headers", ()), *_HEADERS]
             if versioned or scope["path"].startswith("/assets/"):
                 message["headers"].append(_FOR_EVER)
+            elif scope["path"] == "/":
+                message["headers"].append(_NEVER)
         await send(message)
 
     return sending

@@ -5,35 +5,22 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import panel as pn
-from bokeh_fastapi.handler import WSHandler
 from fastapi import FastAPI
 from panel.io.fastapi import add_applications
 
+from dashboard.serving import opening
+
 TITLE: Final = "AgentOps"
-UNUSED_MS: Final = 3_000
-"""A session without a tab is forgotten after about so long."""
+CHECK_MS: Final = 1_000
+"""How often closed tabs, and pages that never opened one, are looked for."""
 
 
-def _tell_of_every_disconnect() -> None:
-    """bokeh-fastapi 0.1.8 learns of a closed tab only if it was just sending to it; a quiet one would stay for ever."""
-    plain = WSHandler._receive_loop  # noqa: SLF001
-    if getattr(plain, "tells", False):
-        return
+def mount(app: FastAPI, page: Callable[[], Any], unused_s: float) -> None:
+    """Hangs ``page``, called once a tab, at ``/``. Sessions are signed with a key of this process; a restart makes tabs reload.
 
-    async def telling(self: Any) -> None:
-        try:
-            await plain(self)
-        finally:
-            if self.connection is not None:
-                self.application.client_lost(self.connection)
-
-    telling.tells = True  # type: ignore[attr-defined]
-    WSHandler._receive_loop = telling  # noqa: SLF001
-
-
-def mount(app: FastAPI, page: Callable[[], Any]) -> None:
-    """Hangs ``page``, called once a tab, at ``/``. Sessions are signed with a key of this process; a restart makes tabs reload."""
-    _tell_of_every_disconnect()
+    A page that has not opened its websocket after ``unused_s`` is forgotten; a closed tab within ``CHECK_MS``.
+    """
+    opening.install()
     pn.extension(notifications=False)
     add_applications(
         {"/": page},
@@ -44,6 +31,6 @@ def mount(app: FastAPI, page: Callable[[], Any]) -> None:
         # The page's token is readable by its scripts: neither cookie nor header of the visitor belongs in there.
         include_headers=[],
         include_cookies=[],
-        check_unused_sessions_milliseconds=UNUSED_MS,
-        unused_session_lifetime_milliseconds=UNUSED_MS,
+        check_unused_sessions_milliseconds=CHECK_MS,
+        unused_session_lifetime_milliseconds=round(unused_s * 1000),
     )

@@ -77,6 +77,6 @@ def build(settings: DashboardSettings, nats: NatsSettings, port: int) -> Any:
     app.add_route("/login", login.show, methods=["GET"])
     app.add_route("/login", login.take, methods=["POST"])
     app.mount(where, StaticFiles(directory=assets.DIRECTORY), name="assets")
-    mount(app, lambda: PageSession(hub, where, settings.user).view())
+    mount(app, lambda: PageSession(hub, where, settings.user).view(), settings.unused_s)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
     return Guard(app, hosts(settings, port), login.logged_in, settings.tabs)

@@ -30,7 +30,7 @@ def _tooltip(lines: tuple[Line, ...], unit: str) -> str:
 
 def live_plot(name: str, lines: tuple[Line, ...], unit: str) -> figure:
     """An empty plot whose parts carry names (``<name>-source``, ``<name>-x`` …) for the script to find."""
-    source = ColumnDataSource({"t": [], **{line.column: [] for line in lines}}, name=f"{name}-source")
+    source = ColumnDataSource({"t": [], "area": [], **{line.column: [] for line in lines}}, name=f"{name}-source")
     plot = figure(
         name=name,
         height=HEIGHT,
@@ -49,7 +49,7 @@ def live_plot(name: str, lines: tuple[Line, ...], unit: str) -> figure:
         outline_line_color=None,
         tags=["live"],
     )
-    plot.varea(x="t", y1=0, y2=lines[0].column, source=source, fill_alpha=0.14, tags=[lines[0].token])
+    plot.varea(x="t", y1=0, y2="area", source=source, fill_alpha=0.14, tags=[lines[0].token])
     drawn = [
         plot.line("t", line.column, source=source, line_width=2, line_join="round", tags=[line.token], name=line.label)
         for line in lines

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import httpx
 import nats.errors
@@ -22,6 +22,7 @@ from nats.js.api import ConsumerConfig
 from pydantic import BaseModel
 
 from schemas.alerts import AlertChange
+from schemas.budgets import BudgetDefinition, BudgetFlag, BudgetsPage, BudgetStanding, budget_key
 from schemas.commands import Command, CommandError, CommandResponse
 from schemas.queries import Page
 from streams import subjects, topology
@@ -29,6 +30,8 @@ from streams.kv import TypedBucket, agent_key
 from streams.publish import publish
 from streams.settings import NatsSettings
 
+STOPS_S: Final = 10.0
+"""A dashboard gives its tabs two seconds to go; a slow machine may take some more."""
 _LISTENING = re.compile(r"http://127\.0\.0\.1:(\d+)/")
 
 
@@ -64,23 +67,46 @@ class DashboardProcess:
         return self._process.pid
 
     async def listening(self) -> str:
-        deadline = time.monotonic() + 20
+        """Its address, once it answers; ends it where it never does."""
+        try:
+            return await self._listening()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _listening(self) -> str:
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             assert self._process is not None
             found = _LISTENING.search(self.log.read_text())
             if found is not None:
                 self.url = f"http://127.0.0.1:{found[1]}"
                 with suppress(httpx.HTTPError):
-                    async with httpx.AsyncClient() as http:
+                    async with httpx.AsyncClient(timeout=30) as http:
                         if (await http.get(f"{self.url}/healthz")).status_code == 200:
                             return self.url
             assert self._process.returncode is None, self.log.read_text()
             await asyncio.sleep(0.05)
         raise AssertionError("the dashboard did not come up: " + self.log.read_text())
 
+    async def _metric(self, name: str) -> float:
+        async with httpx.AsyncClient(timeout=30) as http:
+            text = (await http.get(f"{self.url}/metrics")).text
+        found = re.search(rf"^{name} ([0-9.]+)$", text, re.MULTILINE)
+        assert found is not None, text
+        return float(found[1])
+
+    async def sessions(self) -> float:
+        """Open tabs, as it counts them."""
+        return await self._metric("agentops_dashboard_sessions")
+
+    async def documents(self) -> float:
+        """Tabs' documents in its memory."""
+        return await self._metric("agentops_dashboard_documents")
+
     async def ended(self) -> int:
         assert self._process is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self._process.wait()
 
     async def stop(self) -> float:
@@ -104,7 +130,10 @@ class Stage:
         self.answering.set()
         self.problems: list[dict[str, Any]] = []
         """What the warehouse's own check of EVENTS finds wrong."""
+        self.standings: dict[str, BudgetStanding] = {}
+        """What the budget processor tells."""
         self._services: list[Any] = []
+        self._budgets: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         self._buckets: dict[str, TypedBucket[Any]] = {}
 
@@ -112,6 +141,40 @@ class Stage:
         if bucket not in self._buckets:
             self._buckets[bucket] = await TypedBucket.open(self.client, bucket, type(value))
         await self._buckets[bucket].put(agent_key(tenant, value.agent_id), value)  # type: ignore[attr-defined]
+
+    async def budget(self, standing: BudgetStanding) -> None:
+        """Sets a budget, and how it stands."""
+        definition = standing.definition
+        key = budget_key(definition.tenant_id, definition.budget_id)
+        self.standings[key] = standing
+        await (await TypedBucket.open(self.client, topology.BUDGETS, BudgetDefinition)).put(key, definition)
+
+    async def refuse_by(self, flag: BudgetFlag) -> None:
+        """Doors refuse from now on."""
+        bucket = await TypedBucket.open(self.client, topology.BUDGET_FLAGS, BudgetFlag)
+        await bucket.put(budget_key(flag.tenant_id, flag.budget_id), flag)
+
+    async def forget_budgets(self) -> None:
+        """As if none had ever been set."""
+        self.standings.clear()
+        for name, part in ((topology.BUDGETS, BudgetDefinition), (topology.BUDGET_FLAGS, BudgetFlag)):
+            bucket: TypedBucket[Any] = await TypedBucket.open(self.client, name, part)
+            for key in await bucket.all():
+                await bucket.delete(key)
+
+    async def open_budgets(self) -> None:
+        self._budgets = await nats.micro.add_service(self.client, name="agentops-budget", version="1.0.0")
+
+        async def handle(request: Any) -> None:
+            page = BudgetsPage(budgets=tuple(self.standings.values()), as_of=datetime.now(UTC), ledger_sequence=7)
+            await request.respond(page.model_dump_json(exclude_none=True).encode())
+
+        await self._budgets.add_endpoint(name="budgets", subject=subjects.query("budgets"), handler=handle)
+
+    async def close_budgets(self) -> None:
+        service, self._budgets = self._budgets, None
+        if service is not None:
+            await service.stop()
 
     async def alert(self, change: AlertChange) -> None:
         subject = subjects.alerts(change.tenant_id, change.severity, change.rule)
@@ -187,6 +250,7 @@ class Stage:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with suppress(nats.errors.Error):
             await self.close_warehouse()
+            await self.close_budgets()
 
 
 def _throughput(_: Any, __: datetime) -> list[dict[str, Any]]:

@@ -39,12 +39,12 @@ async def test_the_page_shows_the_latest_audit(browser: Browser, eager: Dashboar
     await stage.client.jetstream().publish(subjects.ledger("demo"), b"0")
     async with tab(browser, eager.url) as page:
         says, findings = page.get_by_test_id("audit-says"), page.get_by_test_id("audit-findings")
-        await expect(says).to_have_text("Everything is accounted for", timeout=10_000)
+        await expect(says).to_have_text("Everything is accounted for")
         await expect(page.get_by_test_id("audit")).to_contain_text("1,284 events, 311 charges: nothing missing, nothing twice")
         await expect(page.get_by_test_id("audit-note")).to_have_text("last hour · just now")
         await expect(page.get_by_test_id("audit-todo")).to_be_hidden()
         stage.problems = [ROW | {"first_sequence": number} for number in (1, 2)]
-        await expect(says).to_have_text("2 things do not add up", timeout=10_000)
+        await expect(says).to_have_text("2 things do not add up")
         await expect(findings.locator("li").first).to_have_text(
             "message 1 of EVENTS (events.demo.step) has 11 rows in the warehouse, there were 12"
         )
@@ -55,14 +55,14 @@ async def test_the_page_shows_the_latest_audit(browser: Browser, eager: Dashboar
         )
         assert top == "Audit"
         stage.problems = []
-        await expect(says).to_have_text("Everything is accounted for", timeout=10_000)
+        await expect(says).to_have_text("Everything is accounted for")
         await stage.close_warehouse()
         try:
-            await expect(says).to_have_text("Cannot be checked now", timeout=10_000)
+            await expect(says).to_have_text("Cannot be checked now")
             await expect(page.get_by_test_id("audit-todo")).to_have_text("agentops doctor says which part is not well.")
         finally:
             await stage.open_warehouse()
-        await expect(says).to_have_text("Everything is accounted for", timeout=10_000)
+        await expect(says).to_have_text("Everything is accounted for")
 
 
 def report(*findings: Finding) -> AuditReport:

@@ -15,9 +15,23 @@ from dashboard.model.fleet import Fleet
 from dashboard.model.page import Link, PageModel
 from dashboard.model.traffic import LatencyTrail, Traffic, traffic, weighted_percentile
 from schemas.alerts import Acknowledgement, AlertChange
+from schemas.budgets import BudgetsPage
 from schemas.sections import Check
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
-from tests.dashboard.things import NOW_MS, START, change, faults, incident, metrics, observation, record, state
+from tests.dashboard.things import (
+    NOW_MS,
+    START,
+    change,
+    definition,
+    faults,
+    flag,
+    incident,
+    metrics,
+    observation,
+    record,
+    standing,
+    state,
+)
 
 KEY = "demo.chat-service"
 
@@ -309,6 +323,8 @@ _VALUES = st.sampled_from(
 _STEPS = st.one_of(
     st.tuples(st.just("put"), st.sampled_from([KEY, "demo.b", "other.b"]), _VALUES),
     st.tuples(st.just("alert"), st.sampled_from(_changes()), st.none()),
+    st.tuples(st.just("spent"), st.sampled_from(["5", "20", "25"]), st.none()),
+    st.tuples(st.just("refuse"), st.sampled_from([flag(), None]), st.none()),
     st.tuples(st.just("link"), st.sampled_from(["live", "away"]), st.none()),
     st.tuples(st.just("frame"), st.none(), st.none()),
 )
@@ -334,6 +350,11 @@ def test_a_tab_that_got_every_frame_shows_what_a_fresh_one_would(steps: list[tup
                 page.fleet.put(one, *two)
             case "alert":
                 page.alerts.take(one)
+            case "spent":
+                page.budgets.define("demo.team-a", definition())
+                page.budgets.stand(BudgetsPage(budgets=(standing(one),), as_of=START, ledger_sequence=7), NOW_MS)
+            case "refuse":
+                page.budgets.flag("demo.team-a", one)
             case "link":
                 page.connect(Link(one, NOW_MS))
             case _:
@@ -341,5 +362,5 @@ def test_a_tab_that_got_every_frame_shows_what_a_fresh_one_would(steps: list[tup
     draw()
     fresh = page.snapshot(NOW_MS)
     assert sorted(cards.values(), key=lambda view: str(view["key"])) == sorted(fresh["cards"], key=lambda view: str(view["key"]))
-    for name in ("link", "alerts", "figures"):
+    for name in ("link", "alerts", "budgets", "figures"):
         assert tab[name] == fresh[name]

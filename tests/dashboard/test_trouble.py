@@ -19,7 +19,7 @@ from streams.embedded import EmbeddedServer
 from streams.kv import TypedBucket
 from streams.settings import NatsSettings
 from tests.dashboard.conftest import tab
-from tests.dashboard.stage import DashboardProcess
+from tests.dashboard.stage import STOPS_S, DashboardProcess
 from tests.dashboard.things import metrics, observation
 
 
@@ -56,24 +56,24 @@ async def test_nats_away_killed_and_back_is_said_and_survived(embedded: Embedded
     dashboard = await DashboardProcess.start(settings, tmp_path / "log")
     try:
         url = await dashboard.listening()
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             assert (await http.get(f"{url}/readyz")).status_code == 503
         async with tab(browser, url) as page:
             await expect(page.get_by_test_id("link")).to_have_text("Connecting")
             await expect(page.get_by_test_id("banner")).to_contain_text("NATS")
             await embedded.start()
             await observe(embedded, observation(at=now()))
-            await expect(page.get_by_test_id("link")).to_have_text("Live", timeout=15_000)
+            await expect(page.get_by_test_id("link")).to_have_text("Live")
             await expect(page.get_by_test_id("chat-service-health")).to_have_text("HEALTHY")
             await embedded.kill()
-            await expect(page.get_by_test_id("link")).to_contain_text("NATS away", timeout=3000)
+            await expect(page.get_by_test_id("link")).to_contain_text("NATS away")
             await expect(page.get_by_test_id("chat-service-latency")).to_have_text("212 ms")
             await embedded.start()
-            await expect(page.get_by_test_id("link")).to_have_text("Live", timeout=10_000)
+            await expect(page.get_by_test_id("link")).to_have_text("Live")
             await observe(embedded, observation(at=now(), metrics=metrics(latency_ms=901.0)))
-            await expect(page.get_by_test_id("chat-service-latency")).to_have_text("901 ms", timeout=3000)
+            await expect(page.get_by_test_id("chat-service-latency")).to_have_text("901 ms")
     finally:
-        assert await dashboard.stop() < 3
+        assert await dashboard.stop() < STOPS_S
 
 
 @pytest.mark.browser
@@ -84,11 +84,12 @@ async def test_a_tab_finds_the_restarted_dashboard_again(server: EmbeddedServer,
     url = await first.listening()
     async with tab(browser, url, forgiving=True) as page:
         await expect(page.get_by_test_id("card-chat-service")).to_be_visible()
-        assert await first.stop() < 3
-        await expect(page.get_by_test_id("link")).to_have_text("Cut off", timeout=12_000)
+        assert await first.stop() < STOPS_S
+        await expect(page.get_by_test_id("link")).to_have_text("Cut off")
         second = await DashboardProcess.start(server.settings("dashboard"), tmp_path / "log", "--port", port)
+        await second.listening()
         try:
-            await expect(page.get_by_test_id("link")).to_have_text("Live", timeout=20_000)
+            await expect(page.get_by_test_id("link")).to_have_text("Live")
             await expect(page.get_by_test_id("card-chat-service")).to_be_visible()
         finally:
             await second.stop()
@@ -117,7 +118,7 @@ async def test_a_password_guards_page_socket_and_metrics(server: EmbeddedServer,
     )
     try:
         url = await dashboard.listening()
-        async with httpx.AsyncClient(base_url=url) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as http:
             shut = await http.get("/")
             assert (shut.status_code, shut.headers["location"]) == (303, "/login")
             assert (await http.get("/metrics")).status_code == 401
@@ -137,7 +138,7 @@ async def test_a_password_guards_page_socket_and_metrics(server: EmbeddedServer,
             assert opened.status_code == 303
             assert "httponly" in opened.headers["set-cookie"].lower()
             assert (await http.get("/")).status_code == 200
-        async with httpx.AsyncClient(base_url=url, cookies={"agentops_dashboard": "9999999999.forged"}) as forger:
+        async with httpx.AsyncClient(base_url=url, cookies={"agentops_dashboard": "9999999999.forged"}, timeout=30) as forger:
             assert (await forger.get("/")).status_code == 303
     finally:
         await dashboard.stop()

@@ -1,9 +1,11 @@
 """Values as the other services write them, with everything a card shows."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from schemas.alerts import AlertChange
+from schemas.budgets import BudgetDefinition, BudgetFlag, BudgetStanding, Crossing
 from schemas.sections import Fault, Metrics
 from schemas.state import AgentRecord, AgentState, FaultSet, Incident, Observation
 
@@ -110,6 +112,74 @@ def change(rule: str = "agent-unhealthy", agent: str = "chat-service", at: datet
             "started_at": at,
             "at": at,
             "summary": f"{agent} is unhealthy: error rate 100 %",
+            **given,
+        }
+    )
+
+
+def definition(budget: str = "team-a", **given: Any) -> BudgetDefinition:
+    return BudgetDefinition(
+        **{
+            "budget_id": budget,
+            "tenant_id": "demo",
+            "scope": "project",
+            "of": "project-1",
+            "limit_usd": Decimal(25),
+            "period": "day",
+            "timezone": "Europe/Berlin",
+            "enforcement": "deny",
+            "created_at": START,
+            "updated_at": START,
+            "updated_by": "ann",
+            **given,
+        }
+    )
+
+
+def standing(spent: str = "5", of: BudgetDefinition | None = None, at: datetime = START, **given: Any) -> BudgetStanding:
+    """As the budget processor reckons it: what follows from ``spent`` follows."""
+    limits = of or definition()
+    share = Decimal(spent) * 100 / limits.limit_usd
+    return BudgetStanding(
+        **{
+            "definition": limits,
+            "revision": 1,
+            "counted": True,
+            "period": "2026-11-20",
+            "period_start": at - timedelta(hours=12),
+            "period_end": at + timedelta(hours=12),
+            "spent_usd": Decimal(spent),
+            "entries": 31,
+            "percent": share.quantize(Decimal("0.1")),
+            "remaining_usd": limits.limit_usd - Decimal(spent),
+            "crossed": tuple(
+                Crossing(threshold=each, at=at - timedelta(minutes=200 - each), event_id=f"e{each}")
+                for each in limits.thresholds
+                if share >= each
+            ),
+            "enforced": limits.enforcement != "alert" and share >= 100,
+            "burn_last_hour_usd_per_h": Decimal("1.25"),
+            "burn_period_usd_per_h": Decimal("1.1"),
+            "ledger_sequence": 7,
+            **given,
+        }
+    )
+
+
+def flag(of: BudgetDefinition | None = None, at: datetime = START, **given: Any) -> BudgetFlag:
+    limits = of or definition()
+    return BudgetFlag(
+        **{
+            "budget_id": limits.budget_id,
+            "tenant_id": limits.tenant_id,
+            "scope": limits.scope,
+            "of": limits.of,
+            "limit_usd": limits.limit_usd,
+            "spent_usd": limits.limit_usd,
+            "period": "2026-11-20",
+            "reason": f"budget {limits.budget_id} has reached 100 %",
+            "since": at,
+            "until": at + timedelta(hours=12),
             **given,
         }
     )
