@@ -158,6 +158,7 @@ class Sidecar:
             (self._enforcer.run(), "faults"),
             (self._prober.run(), "probes"),
             (self._heart.run(), "heart"),
+            (self._reporter.tell_failures(), "failures"),
             (self._follow_nats(), "nats"),
         ):
             self._spawn(work, name)
@@ -189,7 +190,9 @@ class Sidecar:
     async def run(self, until: asyncio.Event) -> str | None:
         """Returns when it is time to stop: None when asked, else what died. Half a sidecar would look alive."""
         waiting = asyncio.create_task(until.wait(), name="stop")
-        lasting = [task for task in self._tasks if task.get_name() in {"shipping", "faults", "probes", "heart", "nats"}]
+        lasting = [
+            task for task in self._tasks if task.get_name() in {"shipping", "faults", "probes", "heart", "failures", "nats"}
+        ]
         done, _ = await asyncio.wait({waiting, *lasting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         for task in done - {waiting}:
@@ -206,6 +209,7 @@ class Sidecar:
         already_told = self._agent.ended is not None
         if self._agent.process is not None:
             await self._agent.process.stop(self._settings.stop_timeout_s)
+        self._reporter.failed_requests(last=True)
         # One that had crashed is told of again when a person stops it: the silence that follows is no trouble.
         if not already_told or reason == reports.STOPPED_BY_COMMAND:
             self._reporter.agent_event("agent.stopped", "stopped", reason)

@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from schemas.ids import uuid7
-from schemas.sections import AgentStatus
+from schemas.sections import AgentStatus, Metrics
 from sidecar import reports
 from sidecar.agent import Agent
 from sidecar.control import AgentTopics
@@ -23,6 +23,9 @@ from sidecar.sampling import Sampler
 from sidecar.shipping import Nats, Shipper
 
 log = structlog.get_logger(__name__)
+
+_LOOK_S = 0.5
+"""How often failed requests are looked for."""
 
 
 def _new_id() -> UUID:
@@ -121,6 +124,19 @@ class Reporter:
         )
         self._tell(self.topics.tell_metrics(metrics.model_dump(mode="json", exclude_none=True), at), "tell-metrics")
         self.tell_status(found.status, found.reason)
+
+    async def tell_failures(self) -> None:
+        """Tells of failed requests until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self.failed_requests()
+
+    def failed_requests(self, *, last: bool = False) -> None:
+        """``metric.sampled`` with the requests that failed since it was last told, if it is time."""
+        samples = self._proxy.failures.take(time.monotonic(), last=last)
+        if samples:
+            metrics = Metrics(errors=round(sum(sample.value for sample in samples)), samples=samples)
+            self._shipper.report(self._identity.event("metric.sampled", _new_id(), datetime.now(UTC), metrics=metrics))
 
     def tell_status(self, health: str, reason: str | None) -> None:
         """``agent.status``, if it is another than was told."""
