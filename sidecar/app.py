@@ -20,6 +20,7 @@ from sidecar.control import FaultWatch
 from sidecar.denials import Denials, DenialWatch
 from sidecar.door import Door
 from sidecar.enforcement import Enforcer
+from sidecar.farewell import restarting
 from sidecar.fault_memory import FaultMemory
 from sidecar.heartbeats import Heart
 from sidecar.listener import PATIENCE_S, CannotStartError, Listener, reachable
@@ -150,7 +151,8 @@ class Sidecar:
             self._reporter.agent_event("agent.started", "starting", f"watching {self._settings.url}")
         else:
             if self._agent.process.pid is not None:
-                self._reporter.agent_event("agent.started", "starting")
+                why = self._settings.restarted
+                self._reporter.agent_event("agent.started", "starting", why or None, mark=reports.RESTARTED if why else None)
             self._spawn(self._watch(self._agent.process), "agent-watch")
         self._write_run_file()
         for work, name in (
@@ -200,8 +202,10 @@ class Sidecar:
             return f"the sidecar failed: {task.get_name()}"
         return None
 
-    async def stop(self, reason: str = reports.STOPPED_BY_COMMAND) -> None:
-        """The agent has stopped, its last events are with NATS or in the spool, nothing is open."""
+    async def stop(self, died: str | None = None) -> None:
+        """The agent has stopped, its last events are with NATS or in the spool, nothing is open. ``died``: what ended us."""
+        again = restarting(self._directory) if died is None else None
+        reason = died or again or reports.STOPPED_BY_COMMAND
         self._agent.stopping = True
         log.info("sidecar.stopping")
         await self._proxy_listener.refuse()
@@ -210,9 +214,9 @@ class Sidecar:
         if self._agent.process is not None:
             await self._agent.process.stop(self._settings.stop_timeout_s)
         self._reporter.failed_requests(last=True)
-        # One that had crashed is told of again when a person stops it: the silence that follows is no trouble.
-        if not already_told or reason == reports.STOPPED_BY_COMMAND:
-            self._reporter.agent_event("agent.stopped", "stopped", reason)
+        # One that had crashed is told of again when it is stopped on purpose: the silence that follows is no trouble.
+        if not already_told or died is None:
+            self._reporter.agent_event("agent.stopped", "stopped", reason, mark=reports.RESTARTING if again else None)
         await self._reporter.topics.tell_status("stopped", {"reason": reason})
         await self._proxy_listener.stop()
         await self._door_listener.stop()
@@ -241,5 +245,5 @@ async def serve(settings: SidecarSettings, nats_settings: NatsSettings) -> bool:
     sidecar = Sidecar(settings, nats_settings)
     await sidecar.start()
     died = await sidecar.run(until)
-    await sidecar.stop(reports.STOPPED_BY_COMMAND if died is None else died)
+    await sidecar.stop(died)
     return died is None

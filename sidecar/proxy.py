@@ -6,6 +6,7 @@ once, one more is answered 503.
 """
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -225,8 +226,12 @@ class Proxy:
                 data=request.content if request.body_exists else None,
                 allow_redirects=False,
             )
-        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
-            raise AgentAwayError(str(error) or type(error).__name__) from error
+        except aiohttp.ClientConnectorError as error:
+            number = error.os_error.errno
+            why = os.strerror(number) if number is not None and number > 0 else str(error.os_error)
+            raise AgentAwayError(f"the agent takes no connection: {why}") from error
+        except aiohttp.ServerTimeoutError as error:
+            raise AgentAwayError(f"the agent took no connection within {_CONNECT_S:g} s") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.info("proxy.no_answer", path=request.path, error=repr(error))
             return _failure(502, "agent_disconnected", "the agent closed the connection without an answer"), "broken", None

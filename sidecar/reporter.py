@@ -10,6 +10,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import structlog
+from pydantic import JsonValue
 
 from schemas.ids import uuid7
 from schemas.sections import AgentStatus, Metrics
@@ -93,13 +94,19 @@ class Reporter:
         }
 
     def agent_event(
-        self, kind: Literal["agent.started", "agent.stopped"], status: AgentStatus, reason: str | None = None
+        self,
+        kind: Literal["agent.started", "agent.stopped"],
+        status: AgentStatus,
+        reason: str | None = None,
+        *,
+        mark: str | None = None,
     ) -> None:
-        """The agent began or ended."""
+        """The agent began or ended; ``mark`` names an attribute that is true of it."""
         section = self._identity.agent(
             status, pid=self._agent.last_pid, started_at=self._agent.started_at, ended=self._agent.ended, reason=reason
         )
-        event = self._identity.event(kind, _new_id(), datetime.now(UTC), agent=section)
+        attributes: dict[str, JsonValue] | None = None if mark is None else {mark: True}
+        event = self._identity.event(kind, _new_id(), datetime.now(UTC), agent=section, attributes=attributes)
         log.info(kind, event_id=str(event.event_id), pid=section.pid, exit_code=section.exit_code, signal=section.signal)
         self._shipper.report(event)
 
@@ -116,6 +123,7 @@ class Reporter:
             self._sampler.sample(self._agent.pid()),
             self._shipper.waiting_bytes,
             self._shipper.dropped,
+            self._prober.failing_for_s(),
         )
         section = self._identity.agent(self.agent_status(), pid=self._agent.pid(), started_at=self._agent.started_at, ended=ended)
         health = reports.health(found, self._prober.checks(), self._enforcer.kinds(), self._heartbeat_s)
