@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.model import Wire
+from schemas.wording import said
 
 _SHOWN = 120
 _SECRET = ("password", "secret", "token", "api_key", "apikey", "authorization", "credential")
@@ -18,6 +19,10 @@ class FieldError(Wire):
     msg: str
     value: str | None = None
     """The offending value, shortened; withheld where the field's name promises a secret."""
+
+    def told(self, where: str | None = None) -> str:
+        """``$.limit: must be at most 5,000 (is 9000)``, under another name where ``where`` gives one."""
+        return f"{self.loc if where is None else where}: {self.msg}{'' if self.value is None else f' (is {self.value})'}"
 
 
 def json_path(loc: tuple[int | str, ...]) -> str:
@@ -53,5 +58,5 @@ def field_errors(error: ValidationError, most: int = 20) -> tuple[FieldError, ..
         else:
             value = None if item["type"] == "missing" else item.get("input")
         name = str(loc[-1]) if loc else ""
-        found.append(FieldError(loc=json_path(loc), msg=item["msg"], value=shown(value, name)))
+        found.append(FieldError(loc=json_path(loc), msg=said(item), value=shown(value, name)))
     return tuple(found)

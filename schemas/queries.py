@@ -53,7 +53,10 @@ class RunParams(_Paged):
 
 
 class FailuresParams(_Ranged):
-    """``failures``: failed runs, steps, model and tool calls, newest first."""
+    """``failures``: failed runs, steps, model and tool calls, and requests that failed at a sidecar's proxy; newest first.
+
+    ``count`` is 1, and for requests how many of them failed of the same cause within seconds.
+    """
 
     grouped: bool = False
     """Group by error type, agent and kind."""

@@ -20,6 +20,7 @@ from sidecar.control import FaultWatch
 from sidecar.denials import Denials, DenialWatch
 from sidecar.door import Door
 from sidecar.enforcement import Enforcer
+from sidecar.farewell import restarting
 from sidecar.fault_memory import FaultMemory
 from sidecar.heartbeats import Heart
 from sidecar.listener import PATIENCE_S, CannotStartError, Listener, reachable
@@ -150,7 +151,8 @@ class Sidecar:
             self._reporter.agent_event("agent.started", "starting", f"watching {self._settings.url}")
         else:
             if self._agent.process.pid is not None:
-                self._reporter.agent_event("agent.started", "starting")
+                why = self._settings.restarted
+                self._reporter.agent_event("agent.started", "starting", why or None, mark=reports.RESTARTED if why else None)
             self._spawn(self._watch(self._agent.process), "agent-watch")
         self._write_run_file()
         for work, name in (
@@ -158,6 +160,7 @@ class Sidecar:
             (self._enforcer.run(), "faults"),
             (self._prober.run(), "probes"),
             (self._heart.run(), "heart"),
+            (self._reporter.tell_failures(), "failures"),
             (self._follow_nats(), "nats"),
         ):
             self._spawn(work, name)
@@ -189,7 +192,9 @@ class Sidecar:
     async def run(self, until: asyncio.Event) -> str | None:
         """Returns when it is time to stop: None when asked, else what died. Half a sidecar would look alive."""
         waiting = asyncio.create_task(until.wait(), name="stop")
-        lasting = [task for task in self._tasks if task.get_name() in {"shipping", "faults", "probes", "heart", "nats"}]
+        lasting = [
+            task for task in self._tasks if task.get_name() in {"shipping", "faults", "probes", "heart", "failures", "nats"}
+        ]
         done, _ = await asyncio.wait({waiting, *lasting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         for task in done - {waiting}:
@@ -197,8 +202,10 @@ class Sidecar:
             return f"the sidecar failed: {task.get_name()}"
         return None
 
-    async def stop(self, reason: str = reports.STOPPED_BY_COMMAND) -> None:
-        """The agent has stopped, its last events are with NATS or in the spool, nothing is open."""
+    async def stop(self, died: str | None = None) -> None:
+        """The agent has stopped, its last events are with NATS or in the spool, nothing is open. ``died``: what ended us."""
+        again = restarting(self._directory) if died is None else None
+        reason = died or again or reports.STOPPED_BY_COMMAND
         self._agent.stopping = True
         log.info("sidecar.stopping")
         await self._proxy_listener.refuse()
@@ -206,9 +213,10 @@ class Sidecar:
         already_told = self._agent.ended is not None
         if self._agent.process is not None:
             await self._agent.process.stop(self._settings.stop_timeout_s)
-        # One that had crashed is told of again when a person stops it: the silence that follows is no trouble.
-        if not already_told or reason == reports.STOPPED_BY_COMMAND:
-            self._reporter.agent_event("agent.stopped", "stopped", reason)
+        self._reporter.failed_requests(last=True)
+        # One that had crashed is told of again when it is stopped on purpose: the silence that follows is no trouble.
+        if not already_told or died is None:
+            self._reporter.agent_event("agent.stopped", "stopped", reason, mark=reports.RESTARTING if again else None)
         await self._reporter.topics.tell_status("stopped", {"reason": reason})
         await self._proxy_listener.stop()
         await self._door_listener.stop()
@@ -237,5 +245,5 @@ async def serve(settings: SidecarSettings, nats_settings: NatsSettings) -> bool:
     sidecar = Sidecar(settings, nats_settings)
     await sidecar.start()
     died = await sidecar.run(until)
-    await sidecar.stop(reports.STOPPED_BY_COMMAND if died is None else died)
+    await sidecar.stop(died)
     return died is None

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.errors import field_errors
 from service import logs
 from sidecar.app import serve
 from sidecar.listener import CannotStartError
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--stop-timeout", dest="stop_timeout_s", type=float, metavar="SECONDS", help="from TERM to KILL (default 5)")
     add("--data", metavar="DIR", help="data directory (default $AGENTOPS_DATA, else ./data)")
     add("--working-directory", metavar="DIR", help="where the command runs")
+    add("--restarted", metavar="REASON", help="why this instance takes the place of an earlier one")
     return found
 
 
@@ -75,6 +77,17 @@ def split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     return own, tuple(command)
 
 
+_OPTION = {"heartbeat_s": "heartbeat", "start_grace_s": "start-grace", "stop_timeout_s": "stop-timeout", "probes": "probe"}
+
+
+def _option(loc: str) -> str:
+    """The option of a setting; those that have none are environment variables."""
+    name = loc.removeprefix("$").removeprefix(".").partition("[")[0]
+    if name in {"spool_max_bytes", "spool_sync"}:
+        return f"AGENTOPS_SIDECAR_{name.upper()}"
+    return f"--{_OPTION.get(name, name.replace('_', '-'))}" if name else "options"
+
+
 def read(argv: Sequence[str]) -> SidecarSettings:
     """The settings in ``argv`` and the environment; exits with 2 and the reason where they are wrong."""
     found = parser()
@@ -86,8 +99,7 @@ def read(argv: Sequence[str]) -> SidecarSettings:
     try:
         settings = SidecarSettings(**given)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc'])) or 'options'}: {item['msg']}" for item in error.errors()]
-        found.error("; ".join(lines))
+        found.error("; ".join(one.told(_option(one.loc)) for one in field_errors(error)))
     if bool(settings.command) == bool(settings.url):
         found.error("give either the agent's --command or its --url")
     if settings.pid is not None and settings.url is None:

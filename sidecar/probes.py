@@ -1,12 +1,13 @@
 """What a row of probe answers means, and how a probe is written on a command line."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from pydantic import ValidationError
 
+from schemas.errors import field_errors
 from schemas.sections import Check
 from schemas.state import ProbeConfig
 
@@ -30,6 +31,8 @@ class Answer:
     ok: bool
     latency_ms: float | None = None
     error: str | None = None
+    at: float = 0.0
+    """When it was known, in monotonic seconds."""
 
 
 Verdict = Literal["starting", "passing", "failing"]
@@ -45,6 +48,10 @@ class Standing:
     successes: int = 0
     """In a row."""
     last: Answer | None = None
+    good_at: float | None = None
+    """When it last passed."""
+    failing_since: float | None = None
+    """The last sign of life before the present failures in a row; where there was none, when the first was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +69,20 @@ def judge(standing: Standing, answer: Answer, config: ProbeConfig, *, in_grace: 
     if answer.ok:
         successes = standing.successes + 1
         passes = standing.verdict == "passing" or successes >= config.success_threshold
-        return Standing("passing" if passes else standing.verdict, 0, successes, answer)
+        return Standing("passing" if passes else standing.verdict, 0, successes, answer, answer.at)
     failures = standing.failures + 1
     excused = failures < config.failure_threshold or (standing.verdict == "starting" and in_grace)
-    return Standing(standing.verdict if excused else "failing", failures, 0, answer)
+    since = standing.failing_since
+    if since is None:
+        since = standing.good_at if standing.good_at is not None else answer.at - (answer.latency_ms or 0.0) / 1000
+    return Standing(standing.verdict if excused else "failing", failures, 0, answer, standing.good_at, since)
+
+
+def failing_since(standings: Iterable[Standing]) -> float | None:
+    """Since when something is wrong, of the probes that condemn the agent; None where none does."""
+    return min(
+        (one.failing_since for one in standings if one.verdict == "failing" and one.failing_since is not None), default=None
+    )
 
 
 def overall(standings: Mapping[str, Standing], ended: str | None) -> Health:
@@ -128,8 +145,8 @@ def parse(text: str) -> ProbeConfig:
             given[field] = int(value) if field.endswith("threshold") else float(value)
         return ProbeConfig.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidProbeError(f"{text!r}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        first = field_errors(error)[0]
+        raise InvalidProbeError(f"{text!r}: {first.told(first.loc.removeprefix('$.'))}") from error
     except InvalidProbeError:
         raise
     except ValueError as error:

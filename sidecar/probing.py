@@ -11,7 +11,7 @@ from yarl import URL
 from schemas.sections import Check
 from schemas.state import ProbeConfig
 from service.instruments import LOOP_ERRORS, PROBE_FAILURES
-from sidecar.probes import Answer, Health, Standing, check, judge, name_of, overall
+from sidecar.probes import Answer, Health, Standing, check, failing_since, judge, name_of, overall
 from sidecar.process import state
 
 log = structlog.get_logger(__name__)
@@ -50,6 +50,11 @@ class Prober:
     def health(self, ended: str | None) -> Health:
         """All probes together; ``ended`` says how the agent's process ended, if it did."""
         return overall(self._standings, ended)
+
+    def failing_for_s(self) -> float | None:
+        """How long what the probes condemn the agent for has lasted; None where they do not."""
+        since = failing_since(self._standings.values())
+        return None if since is None else time.monotonic() - since
 
     async def run(self) -> None:
         """Probes until cancelled."""
@@ -95,7 +100,7 @@ class Prober:
         except (aiohttp.ClientError, OSError) as failure:
             error = str(failure) or type(failure).__name__
         latency_ms = round((time.monotonic() - began_at) * 1000, 3)
-        return Answer(error is None, latency_ms, error)
+        return Answer(error is None, latency_ms, error, time.monotonic())
 
     async def _problem(self, session: aiohttp.ClientSession, probe: ProbeConfig) -> str | None:
         match probe.kind:

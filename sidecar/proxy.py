@@ -6,6 +6,7 @@ once, one more is answered 503.
 """
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +23,7 @@ from service.instruments import PROXY_REQUESTS, PROXY_SECONDS
 from sidecar.denials import HEADER as DENIED_HEADER
 from sidecar.denials import Denials, retry_after_s
 from sidecar.enforcement import Enforcer
+from sidecar.failures import Failures, asked
 from sidecar.faults import Active, Delay, Fail, Hold, treatment
 from sidecar.window import Traffic, Window
 
@@ -73,6 +75,17 @@ def _injected(item: Active, status: int, message: str) -> web.Response:
     return _failure(status, "injected_fault", message, {FAULT_HEADER: f"{fault.kind}; id={fault.fault_id}"})
 
 
+def _cause(outcome: str, status: int) -> tuple[str, str]:
+    """Why a request failed that was answered at all: a word, and a sentence."""
+    match outcome:
+        case "fault":
+            return "injected_fault", f"answered {status} by a fault instead of the agent"
+        case "broken":
+            return "agent_disconnected", "the agent closed the connection before its answer was whole"
+        case _:
+            return f"http_{status}", f"the agent answered {status}"
+
+
 def refused(denials: Denials) -> web.Response | None:
     """429 with the reason in JSON while a spent budget denies; None: the call may pass."""
     now = datetime.now(UTC)
@@ -111,6 +124,8 @@ class Proxy:
         self._denials = denials
         self._draw = draw
         self._window = Window()
+        self.failures = Failures()
+        """Those of its requests that failed, until they are told."""
         self._pending: dict[object, float] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -155,6 +170,7 @@ class Proxy:
         token = object()
         began_at = self._pending[token] = time.monotonic()
         outcome, failed, answered_at = "aborted", True, None
+        cause, why = "client_left", "the client left before the answer was whole"
         try:
             # A fault may have held it while the budget was used up.
             response: web.StreamResponse | None = await self._faulty() or refused(self._denials)
@@ -163,9 +179,11 @@ class Proxy:
             else:
                 outcome = "fault"
             failed = response.status >= 500 or outcome == "broken"
+            cause, why = _cause(outcome, response.status)
             return response
         except AgentAwayError as error:
             outcome = "unreachable"
+            cause, why = "agent_unreachable", str(error)
             return _failure(503, "agent_unreachable", str(error), {"Retry-After": "1"})
         finally:
             del self._pending[token]
@@ -173,6 +191,8 @@ class Proxy:
             latency_s = (now if answered_at is None else answered_at) - began_at
             if not (outcome == "unreachable" and self._starting()):
                 self._window.add(now, latency_s * 1000, failed=failed)
+                if failed:
+                    self.failures.add(cause, f"{asked(request.method, request.path)}: {why}")
             PROXY_REQUESTS.labels(outcome).inc()
             PROXY_SECONDS.observe(latency_s)
 
@@ -206,8 +226,12 @@ class Proxy:
                 data=request.content if request.body_exists else None,
                 allow_redirects=False,
             )
-        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
-            raise AgentAwayError(str(error) or type(error).__name__) from error
+        except aiohttp.ClientConnectorError as error:
+            number = error.os_error.errno
+            why = os.strerror(number) if number is not None and number > 0 else str(error.os_error)
+            raise AgentAwayError(f"the agent takes no connection: {why}") from error
+        except aiohttp.ServerTimeoutError as error:
+            raise AgentAwayError(f"the agent took no connection within {_CONNECT_S:g} s") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.info("proxy.no_answer", path=request.path, error=repr(error))
             return _failure(502, "agent_disconnected", "the agent closed the connection without an answer"), "broken", None

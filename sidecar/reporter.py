@@ -10,9 +10,10 @@ from typing import Any, Literal
 from uuid import UUID
 
 import structlog
+from pydantic import JsonValue
 
 from schemas.ids import uuid7
-from schemas.sections import AgentStatus
+from schemas.sections import AgentStatus, Metrics
 from sidecar import reports
 from sidecar.agent import Agent
 from sidecar.control import AgentTopics
@@ -23,6 +24,9 @@ from sidecar.sampling import Sampler
 from sidecar.shipping import Nats, Shipper
 
 log = structlog.get_logger(__name__)
+
+_LOOK_S = 0.5
+"""How often failed requests are looked for."""
 
 
 def _new_id() -> UUID:
@@ -90,13 +94,19 @@ class Reporter:
         }
 
     def agent_event(
-        self, kind: Literal["agent.started", "agent.stopped"], status: AgentStatus, reason: str | None = None
+        self,
+        kind: Literal["agent.started", "agent.stopped"],
+        status: AgentStatus,
+        reason: str | None = None,
+        *,
+        mark: str | None = None,
     ) -> None:
-        """The agent began or ended."""
+        """The agent began or ended; ``mark`` names an attribute that is true of it."""
         section = self._identity.agent(
             status, pid=self._agent.last_pid, started_at=self._agent.started_at, ended=self._agent.ended, reason=reason
         )
-        event = self._identity.event(kind, _new_id(), datetime.now(UTC), agent=section)
+        attributes: dict[str, JsonValue] | None = None if mark is None else {mark: True}
+        event = self._identity.event(kind, _new_id(), datetime.now(UTC), agent=section, attributes=attributes)
         log.info(kind, event_id=str(event.event_id), pid=section.pid, exit_code=section.exit_code, signal=section.signal)
         self._shipper.report(event)
 
@@ -113,6 +123,7 @@ class Reporter:
             self._sampler.sample(self._agent.pid()),
             self._shipper.waiting_bytes,
             self._shipper.dropped,
+            self._prober.failing_for_s(),
         )
         section = self._identity.agent(self.agent_status(), pid=self._agent.pid(), started_at=self._agent.started_at, ended=ended)
         health = reports.health(found, self._prober.checks(), self._enforcer.kinds(), self._heartbeat_s)
@@ -121,6 +132,19 @@ class Reporter:
         )
         self._tell(self.topics.tell_metrics(metrics.model_dump(mode="json", exclude_none=True), at), "tell-metrics")
         self.tell_status(found.status, found.reason)
+
+    async def tell_failures(self) -> None:
+        """Tells of failed requests until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self.failed_requests()
+
+    def failed_requests(self, *, last: bool = False) -> None:
+        """``metric.sampled`` with the requests that failed since it was last told, if it is time."""
+        samples = self._proxy.failures.take(time.monotonic(), last=last)
+        if samples:
+            metrics = Metrics(errors=round(sum(sample.value for sample in samples)), samples=samples)
+            self._shipper.report(self._identity.event("metric.sampled", _new_id(), datetime.now(UTC), metrics=metrics))
 
     def tell_status(self, health: str, reason: str | None) -> None:
         """``agent.status``, if it is another than was told."""

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from pydantic import JsonValue
+
 from schemas.events import Event, EventType
 from schemas.ids import derived_id
-from schemas.sections import Agent, AgentStatus, Check, Fault, FaultKind, Health, Metrics, Run, Tenant
+from schemas.sections import Agent, AgentStatus, Check, Fault, FaultKind, Health, Metrics, Run, Sample, Tenant
 from sidecar.faults import Ending
 from sidecar.frames import Record
 from sidecar.probes import Health as Found
@@ -17,6 +19,10 @@ from sidecar.window import Traffic
 
 STOPPED_BY_COMMAND = "stopped by command"
 """The reason of a deliberate stop: readers tell it from a failure by these words."""
+RESTARTING = "restarting"
+"""An attribute of ``agent.stopped``, true where another instance follows at once: nothing is over yet."""
+RESTARTED = "restarted"
+"""An attribute of ``agent.started``, true where it takes an earlier instance's place; the reason says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class Identity:
         health: Health | None = None,
         metrics: Metrics | None = None,
         fault: Fault | None = None,
-        because: str | None = None,
+        attributes: dict[str, JsonValue] | None = None,
     ) -> Event:
         """An event about this agent."""
         return Event(
@@ -77,7 +83,7 @@ class Identity:
             health=health,
             metrics=metrics,
             fault=fault,
-            attributes={} if because is None else {"because": because},
+            attributes=attributes or {},
         )
 
     def fault_injected(self, fault: Fault, at: datetime) -> Event:
@@ -88,7 +94,7 @@ class Identity:
     def fault_cleared(self, fault: Fault, ending: Ending, at: datetime) -> Event:
         """A fault is over; told twice it is the same event."""
         event_id = derived_id("fault.cleared", self.tenant.tenant_id, self.agent_id, fault.fault_id)
-        return self.event("fault.cleared", event_id, at, fault=fault, because=ending)
+        return self.event("fault.cleared", event_id, at, fault=fault, attributes={"because": ending})
 
 
 def health(found: Found, checks: Sequence[Check], active: Sequence[FaultKind], interval_s: float) -> Health:
@@ -102,7 +108,24 @@ def health(found: Found, checks: Sequence[Check], active: Sequence[FaultKind], i
     )
 
 
-def metrics(traffic: Traffic, in_flight: int, usage: Usage, spool_bytes: int, spool_dropped: int) -> Metrics:
+PROBES_FAILING_FOR = "probes_failing_for"
+REQUESTS_FAILING_FOR = "requests_failing_for"
+
+
+def lasting(probes_s: float | None, requests_s: float | None) -> tuple[Sample, ...]:
+    """How long trouble has lasted when a heartbeat tells of it: readers count the time to detect from its beginning."""
+    told = ((PROBES_FAILING_FOR, probes_s), (REQUESTS_FAILING_FOR, requests_s))
+    return tuple(Sample(name=name, value=round(seconds, 3), unit="s") for name, seconds in told if seconds is not None)
+
+
+def metrics(
+    traffic: Traffic,
+    in_flight: int,
+    usage: Usage,
+    spool_bytes: int,
+    spool_dropped: int,
+    probes_failing_for_s: float | None = None,
+) -> Metrics:
     """The metrics section of a heartbeat; what had no requests has no latency."""
     return Metrics(
         latency_ms=_rounded(traffic.latency_ms),
@@ -125,6 +148,7 @@ def metrics(traffic: Traffic, in_flight: int, usage: Usage, spool_bytes: int, sp
         network_received_bytes=usage.network_received_bytes,
         spool_bytes=spool_bytes,
         spool_dropped=spool_dropped,
+        samples=lasting(probes_failing_for_s, traffic.failing_for_s),
     )
 
 

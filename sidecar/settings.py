@@ -58,6 +58,8 @@ class SidecarSettings(BaseSettings):
     """Data directory of the whole system."""
     working_directory: Path | None = None
     """Where the command runs; None: here."""
+    restarted: str = ""
+    """Why this instance takes the place of an earlier one; told with the agent's start. Empty: it does not."""
     spool_max_bytes: Annotated[int, Field(ge=1_100_000)] = 64 * 1024 * 1024
     """Bound of the spool; when full the door answers 503."""
     spool_sync: bool = False

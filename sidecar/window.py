@@ -23,6 +23,8 @@ class Traffic:
     """At most 5 % above the true one."""
     error_rate: float | None
     requests_per_s: float
+    failing_for_s: float | None = None
+    """Since the first of its failed requests was asked; None where none failed."""
 
 
 @dataclass(slots=True)
@@ -30,9 +32,13 @@ class _Slot:
     requests: int = 0
     errors: int = 0
     total_ms: float = 0.0
+    first_failed_at: float | None = None
+    """When the first of its failed requests began."""
     histogram: dict[int, int] = field(default_factory=dict)
 
-    def add(self, latency_ms: float, *, failed: bool) -> None:
+    def add(self, began_at: float, latency_ms: float, *, failed: bool) -> None:
+        if failed and (self.first_failed_at is None or began_at < self.first_failed_at):
+            self.first_failed_at = began_at
         self.requests += 1
         self.errors += failed
         self.total_ms += latency_ms
@@ -53,7 +59,7 @@ class Window:
         if slot is None:
             self._forget(ended_at)
             slot = self._slots[second] = _Slot()
-        slot.add(latency_ms, failed=failed)
+        slot.add(ended_at - latency_ms / 1000, latency_ms, failed=failed)
 
     def _forget(self, now: float) -> None:
         for second in [second for second in self._slots if second <= int(now) - WINDOW_S]:
@@ -65,12 +71,13 @@ class Window:
         overdue = _Slot()
         for began_at in pending_since:
             if now - began_at > OVERDUE_S:
-                overdue.add((now - began_at) * 1000, failed=True)
+                overdue.add(began_at, (now - began_at) * 1000, failed=True)
         slots = [*self._slots.values(), overdue]
         requests = sum(slot.requests for slot in slots)
         if not requests:
             return Traffic(0, 0, None, None, None, 0.0)
         errors = sum(slot.errors for slot in slots)
+        failing = [slot.first_failed_at for slot in slots if slot.first_failed_at is not None]
         histogram: dict[int, int] = {}
         for slot in slots:
             for place, count in slot.histogram.items():
@@ -82,6 +89,7 @@ class Window:
             latency_p95_ms=_quantile(histogram, math.ceil(requests * 0.95)),
             error_rate=errors / requests,
             requests_per_s=requests / WINDOW_S,
+            failing_for_s=now - min(failing) if failing else None,
         )
 
 

@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from agent_manager.cli import output, readable, when
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.fitting import Column
 from streams import audit as accounts
 from streams.audit import AuditImpossibleError, AuditReport
 from streams.auditing.accounts import Finding
@@ -83,10 +84,10 @@ def to_do(findings: Sequence[Finding]) -> list[str]:
     return list(dict.fromkeys(_TO_DO[word] for word in words if word in _TO_DO))
 
 
-_FINDINGS: Final = (output.Column(""), output.Column("CHECK"), output.Column("WHAT", wrap=True))
+_FINDINGS: Final = (Column(""), Column("CHECK"), Column("WHAT", wrap=True))
 _TENANTS: Final = (
-    output.Column("TENANT"), output.Column("EVENTS", right=True), output.Column("DEAD", right=True), output.Column("CHARGES", right=True),
-    output.Column("CORRECTIONS", right=True), output.Column("UNPRICED", right=True), output.Column("COST", right=True), output.Column("ALERT CHANGES", right=True),
+    Column("TENANT"), Column("EVENTS", right=True), Column("DEAD", right=True), Column("CHARGES", right=True),
+    Column("CORRECTIONS", right=True), Column("UNPRICED", right=True), Column("COST", right=True), Column("ALERT CHANGES", right=True),
 )  # fmt: skip
 
 

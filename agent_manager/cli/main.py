@@ -85,7 +85,16 @@ def _tell(error: Exception) -> int:
         note(f"agentops: {error}")
         return error.code
     import nats.errors
+    from pydantic import ValidationError
 
+    if isinstance(error, ValidationError):
+        from schemas.errors import field_errors
+
+        told = "; ".join(one.told(one.loc.removeprefix("$.")) for one in field_errors(error))
+        sys.stderr.write(
+            f"agentops: {error.title} cannot be used: {told}. Correct it; docs/reference/settings.md has every setting\n"
+        )
+        return FAILED
     if isinstance(error, nats.errors.Error | TimeoutError | ConnectionError):
         sys.stderr.write(
             f"agentops: NATS did not do its part ({type(error).__name__}: {error}). See `agentops doctor`, then try again\n"

@@ -48,5 +48,5 @@ def _refusal(data: bytes) -> str:
         refused = QueryError.model_validate_json(data)
     except ValidationError:
         return f"cost refused: {data[:200].decode(errors='replace')}"
-    fields = "; ".join(f"{one.loc}: {one.msg}" for one in refused.errors if one.msg != refused.message)
+    fields = "; ".join(one.told() for one in refused.errors if one.msg != refused.message)
     return f"{refused.message}{f' ({fields})' if fields else ''}"

@@ -2,16 +2,19 @@
 """Printing: JSON for programs, tables for people; notes go to standard error so that pipes stay clean."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+from agent_manager.cli.fitting import GAP, Column, fitting
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _PIPE_WIDTH: Final = 240
-"""A pipe has no width: nothing is cut there that a terminal of this size would show."""
+"""A pipe has no width: nothing is cut there that a terminal of this size would show. COLUMNS gives it one."""
 
 COLOURS: Final = {
     "HEALTHY": "green", "RECOVERING": "yellow", "UNHEALTHY": "bold red", "running": "green", "starting": "yellow",
@@ -26,16 +29,6 @@ _CONTROLS: Final = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if
 def visible(text: str) -> str:
     """``text`` without control characters: names, reasons and letters are strangers' words, and a terminal obeys escapes."""
     return text.translate(_CONTROLS)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a table."""
-
-    title: str
-    right: bool = False
-    wrap: bool = False
-    """Long text: takes what width is left."""
 
 
 def write_json(value: Any) -> None:
@@ -65,29 +58,45 @@ def console() -> "Console":
     """Where tables go."""
     from rich.console import Console
 
-    return Console(highlight=False, **({} if sys.stdout.isatty() else {"width": _PIPE_WIDTH}))  # type: ignore[arg-type]
+    told = os.environ.get("COLUMNS", "")
+    width = None if sys.stdout.isatty() else int(told) if told.isdigit() and int(told) else _PIPE_WIDTH
+    return Console(highlight=False, width=width)
+
+
+def _print(table: "Table", paper: "Console") -> None:
+    """Without the blanks that would fill the last column: they wrap where a window is made narrower, and trouble pipes."""
+    with paper.capture() as captured:
+        paper.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    sys.stdout.flush()
 
 
 def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """A table; ``empty`` is said instead of a table without rows."""
+    """A table of the columns that fit, with a note of those that do not; ``empty`` is said instead of one without rows."""
+    cells = [[visible(cell) for cell in row] for row in rows]
+    if not cells:
+        note(empty)
+        return
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
+    paper = console()
+    kept = fitting(columns, cells, paper.width)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
+    for column in (columns[place] for place in kept):
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
             no_wrap=not column.wrap,
             overflow="fold" if column.wrap else "ellipsis",
         )
-    for row in rows:
-        table.add_row(*(Text(visible(cell), style=COLOURS.get(cell, "")) for cell in row))
-    if table.row_count:
-        console().print(table)
-    else:
-        note(empty)
+    for row in cells:
+        table.add_row(*(Text(row[place], style=COLOURS.get(row[place], "")) for place in kept))
+    _print(table, paper)
+    if len(kept) < len(columns):
+        missing = ", ".join(column.title for place, column in enumerate(columns) if place not in kept)
+        note(f"not shown in {paper.width} columns: {missing}; a wider terminal or --json shows them")
 
 
 def write_facts(facts: Sequence[tuple[str, str]]) -> None:
@@ -100,4 +109,4 @@ def write_facts(facts: Sequence[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts:
         table.add_row(name, Text(visible(value), style=COLOURS.get(value, "")))
-    console().print(table)
+    _print(table, console())

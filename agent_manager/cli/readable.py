@@ -41,6 +41,17 @@ def clock(value: str | datetime | None) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at is not None else NOTHING
 
 
+def short_clock(value: str | datetime | None, now: datetime) -> str:
+    """A moment in local time: the time alone for today's, the day and the minute for others of the last half year."""
+    at = instant(value)
+    if at is None:
+        return NOTHING
+    local, today = at.astimezone(), now.astimezone()
+    if local.date() == today.date():
+        return local.strftime("%H:%M:%S")
+    return local.strftime("%m-%d %H:%M" if abs(now - at) < timedelta(days=180) else "%Y-%m-%d")
+
+
 def duration(seconds: float | None) -> str:
     """``850 ms``, ``4.2 s``, ``3 min 5 s``, ``2 h 4 min``, ``3 d 2 h``."""
     if seconds is None:
@@ -108,8 +119,8 @@ def count(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def cell(column: str, value: Any) -> str:
-    """One value of a query's row, told by its column's name."""
+def cell(column: str, value: Any, now: datetime | None = None) -> str:
+    """One value of a query's row, told by its column's name; with ``now`` a moment is as short as it can be."""
     if value is None:
         return NOTHING
     if "cost_usd" in column or column.endswith("_usd"):
@@ -117,7 +128,9 @@ def cell(column: str, value: Any) -> str:
     if column.endswith("_ms") and isinstance(value, int | float):
         return milliseconds(value)
     if column in {"at", "last_seen"} or column.endswith("_at"):
-        return clock(value) if instant(value) is not None else str(value)
+        if instant(value) is None:
+            return str(value)
+        return clock(value) if now is None else short_clock(value, now)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):

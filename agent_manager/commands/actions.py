@@ -52,7 +52,7 @@ def _params(model: type[_Params], job: Job) -> _Params | Refused:
         return model.model_validate_json(json.dumps(job.command.params))
     except ValidationError as error:
         errors = field_errors(error)
-        where = "; ".join(f"params{one.loc.removeprefix('$')}: {one.msg}" for one in errors[:3])
+        where = "; ".join(one.told(f"params{one.loc.removeprefix('$')}") for one in errors[:3])
         return Refused("invalid", where, {"errors": [one.model_dump(exclude_none=True) for one in errors]})
 
 
@@ -174,12 +174,12 @@ async def _renew(agent: Agent, job: Job, reason: str) -> None:
     instance = agent.instance
     if instance is not None and agent.ended is None and instance.instance_id == _instance_of(job):
         return
-    await agent.end()
+    await agent.end(restarting=reason)
     state = agent.state
     assert state is not None
     RESTARTS.labels(agent.agent_id, "command").inc()
     agent.note(restarts=state.restarts + 1)
-    await agent.launch(_instance_of(job), reason)
+    await agent.launch(_instance_of(job), reason, again=True)
 
 
 async def _restart(agent: Agent, job: Job) -> Outcome:

@@ -50,7 +50,7 @@ class Bridge:
             asked = BridgeCommand.model_validate_json(body)
         except ValidationError as error:
             errors = field_errors(error)
-            message = "; ".join(f"{one.loc}: {one.msg}" for one in errors[:3])
+            message = "; ".join(one.told() for one in errors[:3])
             return self._refused(Unreadable("invalid", message, fresh, "unknown", "unknown", errors), now)
         command_id = asked.command_id if asked.command_id and is_token(asked.command_id) else fresh
         found = self.desk.fleet.named(asked.agent_id, asked.tenant_id)

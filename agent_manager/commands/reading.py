@@ -80,7 +80,7 @@ def read(body: bytes, subject: str, fallback_id: str) -> Command | Unreadable:
         command = Command.model_validate_json(body)
     except ValidationError as error:
         errors = field_errors(error)
-        message = "; ".join(f"{one.loc}: {one.msg}" for one in errors[:3])
+        message = "; ".join(one.told() for one in errors[:3])
         return Unreadable("invalid", message, command_id, shown, asked.agent, errors)
     if not is_token(command.command_id):
         problem = FieldError(loc="$.command_id", msg="use 1 to 64 of A-Z a-z 0-9 _ -", value=command.command_id[:120])

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from schemas.errors import json_path, shown
 from schemas.model import Name, Text, Token
 from schemas.state import AgentRecord, HealingConfig, ProbeConfig
+from schemas.wording import said
 from streams.subjects import RESERVED_AGENT_ID
 
 UPDATED_BY: Final = "discovery"
@@ -161,7 +162,7 @@ def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
                 file,
                 json_path(item["loc"]),
                 None if item["type"] == "missing" else shown(item.get("input"), str(item["loc"][-1]) if item["loc"] else ""),
-                item["msg"],
+                said(item),
                 _advice(item["type"], item["loc"], item.get("ctx", {})),
             )
             for item in error.errors(include_url=False)[:20]

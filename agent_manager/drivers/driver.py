@@ -63,11 +63,16 @@ class Exit:
 class Driver(Protocol):
     """Runs agents. One instance of an agent at a time; nothing of it is left behind."""
 
-    async def start(self, record: AgentRecord, instance_id: str, remembered: AgentState | None) -> Instance:
-        """Starts ``record``, first clearing away whatever is left of it; raises LaunchError."""
+    async def start(
+        self, record: AgentRecord, instance_id: str, remembered: AgentState | None, *, restarted: str = ""
+    ) -> Instance:
+        """Starts ``record``, first clearing away whatever is left of it; raises LaunchError. ``restarted``: why again."""
 
-    async def stop(self, instance: Instance, patience_s: float) -> Exit:
-        """Ends ``instance`` and everything in its group: asked first, made to after ``patience_s``."""
+    async def stop(self, instance: Instance, patience_s: float, *, restarting: str = "") -> Exit:
+        """Ends ``instance`` and everything in its group: asked first, made to after ``patience_s``.
+
+        ``restarting``: why another instance follows at once; empty where none does.
+        """
 
     def observe(self, instance: Instance) -> Exit | None:
         """How ``instance`` ended, or None while it lives."""

@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 MARGIN_S = 1.0
 """The leader gets this much longer than its agent: it stops the agent first and then says goodbye."""
 
+_RESTARTED = "AGENTOPS_SIDECAR_RESTARTED"
+"""Tells a sidecar why its agent is started again."""
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
@@ -45,7 +48,9 @@ class LocalDriver:
     def _group(self, tenant: str, agent: str) -> str:
         return groups.group_name(tenant, agent, self.data)
 
-    async def start(self, record: AgentRecord, instance_id: str, remembered: AgentState | None) -> Instance:
+    async def start(
+        self, record: AgentRecord, instance_id: str, remembered: AgentState | None, *, restarted: str = ""
+    ) -> Instance:
         """Starts the group; raises LaunchError. Whatever was left of the agent is killed first."""
         key = self._group(record.tenant_id, record.agent_id)
         given = environment.resolved(record.environment, self.variables)
@@ -72,6 +77,7 @@ class LocalDriver:
             "AGENTOPS_DATA": str(self.data),
             groups.GROUP: key,
             groups.INSTANCE: mark.model_dump_json(),
+            **({_RESTARTED: restarted.replace("\0", " ")} if restarted else {}),
         }
         pid = self._spawn(self.line(record, chosen, self.data), variables, record.agent_id)
         # From here to the watch nothing awaits: a cancelled start must not lose the process.
@@ -118,11 +124,12 @@ class LocalDriver:
         watch = self._watches.get(instance.instance_id)
         return describe(None, self.clock()) if watch is None else watch.poll()
 
-    async def stop(self, instance: Instance, patience_s: float) -> Exit:
+    async def stop(self, instance: Instance, patience_s: float, *, restarting: str = "") -> Exit:
         """TERM to the leader; KILL to the whole group after ``patience_s`` and a margin, and to whatever outlives the leader."""
         watch = self._watches.get(instance.instance_id)
         asked = self.clock()
         if watch is not None:
+            output.leave(self.data, instance.agent_id, instance.pid, restarting)
             watch.send(signal.SIGTERM)
             try:
                 async with asyncio.timeout(patience_s + MARGIN_S):

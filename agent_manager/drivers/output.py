@@ -1,8 +1,12 @@
-"""Where an agent's output goes: one file, turned over at a start when it has grown."""
+"""Where an agent's output goes: one file, turned over at a start when it has grown. What its sidecar is told lies beside it."""
 
 import json
 from pathlib import Path
 from typing import Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 TURN_OVER_BYTES: Final = 5 * 1024 * 1024
 
@@ -31,6 +35,21 @@ def tail(data: Path, agent: str, lines: int = 5) -> str:
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])[-2000:]
+
+
+def leave(data: Path, agent: str, leader: int, restarting: str) -> None:
+    """Beside the agent's files stands why the sidecar ``leader`` is about to be asked to stop, if another follows it.
+
+    A disk that refuses costs the reason alone: the sidecar then says that it was stopped by command.
+    """
+    path = directory(data, agent) / "restarting.json"
+    try:
+        if restarting:
+            path.write_text(json.dumps({"pid": leader, "reason": restarting}))
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("restarting.not_told", agent_id=agent, error=repr(error))
 
 
 def agent_pid(data: Path, agent: str, leader: int) -> int | None:

@@ -64,6 +64,8 @@ def judge(observation: Observation | None, *, started_at: datetime | None, verif
         if observation.reason == STOPPED_BY_COMMAND:
             return Unknown("the observation is of an instance that was stopped")
         return Sick(f"its process ended: {observation.reason}", observation.updated_at, ended=True)
+    if observation.health == "HEALTHY" and observation.status == "starting":
+        return Unknown("the observation is of an instance that made room for this one")
     if observation.health == "HEALTHY":
         return Fit(observation.since)
     if observation.health == "RECOVERING":

@@ -170,8 +170,8 @@ class Agent:
             self.confirmed = await self.world.answers(self.instance)
         return self.confirmed
 
-    async def launch(self, instance_id: str, reason: str) -> None:
-        """Starts a new instance; on failure ``ended`` says why. What was said before it is noted first."""
+    async def launch(self, instance_id: str, reason: str, *, again: bool = False) -> None:
+        """Starts a new instance, ``again``: in place of an earlier one. On failure ``ended`` says why. The plan is noted first."""
         assert self.record is not None, "only managed agents are launched"
         state = self.state
         assert state is not None, "managed agents have a state"
@@ -179,7 +179,9 @@ class Agent:
         await self.world.states.stored(self.key, _STORED_S)
         self.instance, self.ended, self.confirmed, self.was_fit = None, None, False, False
         try:
-            self.instance = instance = await self.world.driver.start(self.record, instance_id, state)
+            self.instance = instance = await self.world.driver.start(
+                self.record, instance_id, state, restarted=reason if again else ""
+            )
         except LaunchError as error:
             self.ended = Ended(f"could not be started: {error}", self.world.clock())
             log.error("agent.launch_failed", agent_id=self.agent_id, reason=str(error))
@@ -208,15 +210,15 @@ class Agent:
             version=instance.version,
         )
 
-    async def end(self, patience_s: float | None = None) -> Exit | None:
-        """Ends the instance and everything left of it; None when there was none."""
+    async def end(self, patience_s: float | None = None, *, restarting: str = "") -> Exit | None:
+        """Ends the instance and everything left of it; None when there was none. ``restarting``: why another follows at once."""
         instance = self.instance
         if instance is None:
             self.ended = None
             return None
         if patience_s is None:
             patience_s = self.record.stop_timeout_s if self.record else 5.0
-        exit_ = await self.world.driver.stop(instance, patience_s)
+        exit_ = await self.world.driver.stop(instance, patience_s, restarting=restarting)
         self.instance, self.ended, self.confirmed, self.was_fit = None, None, False, False
         self.note(pid=None, process_created_at=None)
         log.info("agent.stopped", agent_id=self.agent_id, pid=instance.pid, reason=exit_.reason)

@@ -195,14 +195,15 @@ class Keeper:
         RESTARTS.labels(agent.agent_id, decision.cause).inc()
         log.warning("healing.restart", agent_id=agent.agent_id, reason=decision.reason, attempt=decision.attempt)
         cleared = await agent.clear_faults() if decision.cause == "unhealthy" else ()
-        await agent.end()
+        why = telling.healed(decision.reason)
+        await agent.end(restarting=why)
         self._draw = agent.world.draw()
         at = agent.world.clock()
         incident = state.incident
         if incident is not None and incidents.is_open(incident):
-            incident = incidents.acted(incident, at=at, action=f"restart {decision.attempt}")
+            incident = incidents.acted(incident, at=at, action=f"restarted by self-healing ({decision.attempt})")
         agent.note(restarts=state.restarts + 1, recent_restarts=(*state.recent_restarts, at), incident=incident)
-        await agent.launch(uuid4().hex, decision.reason)
+        await agent.launch(uuid4().hex, why, again=True)
         now = agent.world.clock()
         self._acted_at, self._verify_by = began, now + agent.world.timings.verify
         what = f"{decision.reason}; cleared {', '.join(cleared)}" if cleared else decision.reason

@@ -8,6 +8,13 @@ from schemas.ids import derived_id
 from schemas.sections import Agent, Alert, Run, Tenant
 from schemas.state import AgentRecord
 
+_HEALED = "restarted by self-healing: "
+
+
+def healed(reason: str) -> str:
+    """Why an instance is a new one, in words; what is restarted again for the same reason says it once."""
+    return _HEALED + reason.removeprefix(_HEALED)
+
 
 def _tenant(record: AgentRecord) -> Tenant:
     return Tenant(tenant_id=record.tenant_id, workspace_id=record.workspace_id, project_id=record.project_id)

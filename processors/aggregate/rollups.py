@@ -51,6 +51,12 @@ _SOURCES: Final = (
 )
 
 
+FAILED_REQUESTS: Final = "failed_requests"
+"""The unit in which a sidecar tells of requests that failed at its proxy, in the samples of ``metric.sampled``."""
+_MOST_REQUESTS: Final = 1_000_000
+FAILED_IN_ONE: Final = f"least(greatest({{value}}, 0), {_MOST_REQUESTS})::BIGINT"
+"""SQL: how many requests a sample speaks of. Anyone may publish one: it may lie, but not overflow a sum."""
+
 _CHARGE: Final = "kind = 'charge'"
 UNFOLDED: Final = "stream_sequence > $folded_{stream}"
 """A condition on facts: not in the sums yet."""
@@ -63,6 +69,9 @@ def _facts_of(source: _Source, where: str) -> str:
     if source.is_work:
         started, finished = "ends_with(event_type, '.started')::INTEGER", "(NOT ends_with(event_type, '.started'))::INTEGER"
         failed = "ends_with(event_type, '.failed')::INTEGER"
+    if source.kind == "metric":
+        requests = f"[sample.\"value\" FOR sample IN samples IF sample.unit = '{FAILED_REQUESTS}']"
+        finished = failed = f"coalesce({FAILED_IN_ONE.format(value=f'list_sum({requests})')}, 0)"
     sent, answered = ("input_tokens", "output_tokens") if source.kind == "model_call" else ("0", "0")
     return f"""
         SELECT occurred_at, least(occurred_at, received_at) AS last_at, tenant_id, agent_id, '{source.kind}' AS kind,

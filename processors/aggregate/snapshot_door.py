@@ -72,7 +72,7 @@ class SnapshotDoor:
             request = SnapshotRequest.model_validate_json(message.data)
         except ValidationError as error:
             [first, *_] = field_errors(error)
-            await self._tell(message.reply, _failed(f"{first.loc}: {first.msg}"))
+            await self._tell(message.reply, _failed(first.told()))
             return
         at, path = datetime.now(UTC), self._directory / f"{request.name}.duckdb"
         loop = asyncio.get_running_loop()

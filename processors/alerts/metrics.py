@@ -44,7 +44,11 @@ def _count(about: str, kind: Kind) -> Measured:
 
 METRICS: Final[Mapping[Metric, Measured]] = {
     "agent_unhealthy": Measured(
-        "1 while the agent is UNHEALTHY, else 0", "EVENTS", counted=False, scopes=("agent",), kind="agent"
+        "1 from when the agent turns UNHEALTHY until it is HEALTHY again, else 0",
+        "EVENTS",
+        counted=False,
+        scopes=("agent",),
+        kind="agent",
     ),
     "agent_gave_up": Measured(
         "1 while the manager has given an agent up (crash loop), else 0", "agent_states", counted=False, scopes=("agent",)

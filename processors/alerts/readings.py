@@ -169,7 +169,8 @@ def _status(message: Received, event: AcceptedEvent) -> Iterator[Told]:
     reason = (health.reason if health is not None else None) or ""
     if event.agent is not None and event.agent.status == "stopped":
         yield Stopped(tenant, agent, message.stored_at, reason or "stopped")
-    elif health is not None:
+    elif health is not None and health.status != "RECOVERING":
+        # Between UNHEALTHY and HEALTHY nothing is proved, nor is it by a first start: what was last known stands.
         unhealthy = 1.0 if health.status == "UNHEALTHY" else 0.0
         measured = Measurement(unhealthy, message.stored_at, str(event.event_id), reason=reason)
         yield Reading("agent_unhealthy", tenant, measured, agent)

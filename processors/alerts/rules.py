@@ -15,6 +15,7 @@ from processors.alerts.metrics import METRICS, Measured, Metric, Scope
 from schemas.errors import shown
 from schemas.model import Finite, Token
 from schemas.sections import Severity
+from schemas.wording import said
 
 Comparison = Literal[">", ">=", "<", "<=", "=="]
 
@@ -168,7 +169,7 @@ def read_rules(text: str, source: str) -> Rules:
 
 
 def _problem(item: Any) -> str:
-    loc, message = item["loc"], str(item["msg"]).removeprefix("Value error, ")
+    loc, message = item["loc"], said(item)
     if not loc:
         return message
     given = "" if item["type"] == "missing" else f" (found {shown(item.get('input'), str(loc[-1]))})"

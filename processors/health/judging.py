@@ -10,8 +10,18 @@ from schemas.sections import AgentStatus, HealthStatus, Metrics
 
 STOPPED_BY_COMMAND: Final = "stopped by command"
 """The reason a sidecar gives when it was told to stop its agent."""
+RESTARTING: Final = "restarting"
+"""An attribute of ``agent.stopped``: another instance follows at once."""
+RESTARTED: Final = "restarted"
+"""An attribute of ``agent.started``: it follows another."""
 
 _LONGEST_REASON: Final = 500
+
+PROBES_FAILING_FOR: Final = "probes_failing_for"
+REQUESTS_FAILING_FOR: Final = "requests_failing_for"
+"""Samples of a heartbeat: how many seconds the trouble it tells of has lasted, as its sidecar knows."""
+_LONGEST_TROUBLE_S: Final = 3600.0
+"""More than that no heartbeat can have left untold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,8 @@ class _Bad:
     reason: str
     decisive: bool
     """Enough by itself."""
+    since: datetime
+    """When it began: as its sidecar knows, else the last good sign of life."""
     starting: bool = False
     """Only because it is still coming up, says its sidecar, whose own patience bounds that."""
 
@@ -151,9 +163,11 @@ def _conclude(before: AgentHealth, after: AgentHealth, at: datetime, cause: str)
 
 def _started(agent: AgentHealth, event: AcceptedEvent, at: datetime) -> AgentHealth:
     told = event.agent
+    why = told.reason if told and event.attributes.get(RESTARTED) is True else None
     changes = _signs(event, at) | {
         "status": "starting",
-        "reason": "started, not verified yet",
+        "reason": _reason(why, "not verified yet") if why else "started, not verified yet",
+        "restarted": why,
         "started_at": at,
         "good_beats": 0,
         "bad_beats": 0,
@@ -172,6 +186,10 @@ def _stopped(agent: AgentHealth, event: AcceptedEvent, at: datetime) -> AgentHea
     told = event.agent
     reason = told.reason if told else None
     changes = _signs(event, at) | {"pid": None, "good_beats": 0, "bad_beats": 0, "suspect_since": None}
+    if event.attributes.get(RESTARTING) is True:
+        # Nothing is over: what was wrong is wrong until the next instance proves otherwise, and its silence is judged.
+        changes |= {"status": "starting", "reason": (reason or "restarting")[:_LONGEST_REASON], "restarted": reason}
+        return agent.model_copy(update=changes)
     if reason == STOPPED_BY_COMMAND or (told is not None and told.exit_code == 0 and told.signal is None):
         changes |= {"status": "stopped", "reason": (reason or "exited with code 0")[:_LONGEST_REASON]}
         return agent.model_copy(update=changes)
@@ -184,6 +202,11 @@ def _stopped(agent: AgentHealth, event: AcceptedEvent, at: datetime) -> AgentHea
     if agent.health != "UNHEALTHY":
         changes |= {"health": "UNHEALTHY", "since": at, "began_at": agent.began_at or at}
     return agent.model_copy(update=changes)
+
+
+def _reason(why: str | None, standing: str) -> str:
+    """Where it stands, after why it was started again."""
+    return f"{why[: _LONGEST_REASON - 100]}; {standing}" if why else standing
 
 
 def _signs(event: AcceptedEvent, at: datetime) -> dict[str, Any]:
@@ -222,11 +245,13 @@ def _heartbeat(agent: AgentHealth, event: AcceptedEvent, at: datetime, limits: L
     changes |= {"traffic_trouble": trouble, "unknown_beats": unknown}
     found: _Good | _Unknown | _Bad
     if health.status == "UNHEALTHY":
-        found = _Bad(_reported(event), decisive=True, starting=told is not None and told.status == "starting")
+        since = _since(agent, metrics, PROBES_FAILING_FOR, at)
+        found = _Bad(_reported(event), decisive=True, since=since, starting=told is not None and told.status == "starting")
     elif told is not None and told.status in {"stopped", "error"}:
-        found = _Bad(f"its sidecar reports it {told.status}", decisive=True)
+        found = _Bad(f"its sidecar reports it {told.status}", decisive=True, since=_since(agent, None, "", at))
     elif trouble is not None:
-        found = _Unknown() if unknown else _Bad(trouble, decisive=decisive)
+        since = _since(agent, metrics, REQUESTS_FAILING_FOR, at)
+        found = _Unknown() if unknown else _Bad(trouble, decisive=decisive, since=since)
     else:
         found = _Good()
     if isinstance(found, _Good):
@@ -235,6 +260,18 @@ def _heartbeat(agent: AgentHealth, event: AcceptedEvent, at: datetime, limits: L
         # One stopped on purpose is not in trouble because nothing answers: that is what was asked for.
         changes |= _bad(agent, found, at, limits)
     return _conclude(agent, agent.model_copy(update=changes), at, str(event.event_id))
+
+
+def _since(agent: AgentHealth, metrics: Metrics | None, lasting: str, at: datetime) -> datetime:
+    """When the trouble that a heartbeat at ``at`` tells of began; never before the agent did."""
+    told = [sample.value for sample in metrics.samples if sample.name == lasting and sample.unit == "s"] if metrics else []
+    if told:
+        since = at - timedelta(seconds=min(max(0.0, told[0]), _LONGEST_TROUBLE_S))
+    elif agent.good_beats and agent.last_heartbeat is not None:
+        since = agent.last_heartbeat
+    else:
+        since = at
+    return since if agent.started_at is None else max(since, min(agent.started_at, at))
 
 
 def _reported(event: AcceptedEvent) -> str:
@@ -267,8 +304,8 @@ def _good(agent: AgentHealth, at: datetime, limits: Limits) -> dict[str, Any]:
     # A clean start is verified by its first good heartbeat; after trouble it takes several.
     needed = limits.good_beats if agent.began_at is not None else 1
     if beats >= needed:
-        return changes | {"health": "HEALTHY", "since": at, "began_at": None, "reason": ""}
-    reason = f"{beats} of {needed} good heartbeats"
+        return changes | {"health": "HEALTHY", "since": at, "began_at": None, "reason": "", "restarted": None}
+    reason = _reason(agent.restarted, f"{beats} of {needed} good heartbeats")
     if agent.health == "UNHEALTHY":
         return changes | {"health": "RECOVERING", "since": at, "reason": reason}
     return changes | {"reason": reason}
@@ -288,7 +325,7 @@ def _bad(agent: AgentHealth, found: _Bad, at: datetime, limits: Limits) -> dict[
         return changes
     if agent.health == "UNHEALTHY":
         return changes | {"status": "running", "reason": found.reason}
-    suspect_since = agent.suspect_since or at
+    suspect_since = agent.suspect_since or found.since
     if not found.decisive and beats < limits.bad_beats:
         return changes | {"status": "running", "suspect_since": suspect_since}
     return changes | {

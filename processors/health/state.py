@@ -33,6 +33,8 @@ class AgentHealth(Lenient):
     suspect_since: Instant | None = None
     """First of the bad heartbeats that are not enough yet."""
     started_at: Instant | None = None
+    restarted: Text | None = None
+    """Why the present instance took an earlier one's place; None once it is HEALTHY."""
     last_heartbeat: Instant | None = None
     last_event_id: str = ""
     interval_s: Annotated[float, Field(gt=0, le=3600)] = DEFAULT_INTERVAL_S

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from agent_manager.drivers.command_line import sidecar
+from schemas.events import AcceptedEvent, Event
 from schemas.state import Observation
 from streams import topology
 from streams.kv import TypedBucket
@@ -53,6 +54,17 @@ async def observation(world: World) -> Observation | None:
     bucket = await TypedBucket.open(world.client, topology.OBSERVATIONS, Observation)
     entry = await bucket.get(f"{TENANT}.one")
     return entry.value if entry else None
+
+
+async def told_of(world: World) -> list[Event]:
+    """Every event about agents' lives so far."""
+    last = (await world.client.jsm().stream_info(topology.EVENTS)).state.last_seq
+    found = []
+    for sequence in range(1, last + 1):
+        message = await world.client.jsm().get_msg(topology.EVENTS, sequence)
+        if (message.subject or "").endswith(".agent"):
+            found += [AcceptedEvent.model_validate_json(line) for line in (message.data or b"").split(b"\n")]
+    return list(found)
 
 
 async def healthy(world: World, not_pid: int | None = None) -> Observation:
@@ -119,6 +131,14 @@ async def test_killed_agents_and_killed_sidecars_are_back_in_no_time_and_nothing
     again = await world.state("one")
     assert again is not None
     assert again.proxy_url == state.proxy_url
+
+    told = [(one.event_type, one.agent.reason) for one in await told_of(world) if one.agent is not None and one.agent.reason]
+    why = "restarted by self-healing: process was killed by SIGKILL"
+    assert ("agent.stopped", why) in told
+    assert ("agent.started", why) in told
+    assert ("agent.status_changed", f"{why}; not verified yet") in told
+    assert ("agent.started", "restarted by self-healing: sidecar killed by SIGKILL") in told
+    assert not [reason for _, reason in told if "stopped by command" in reason]
 
     assert (await world.tell("restart", "one")).status == "success"
     assert (await world.tell("recover", "one", within_s=40)).status == "success"

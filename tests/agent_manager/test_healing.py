@@ -47,7 +47,11 @@ async def test_an_unhealthy_agent_loses_its_faults_is_restarted_and_the_times_ar
     incident = state.incident
     assert incident is not None
     assert (state.restarts, len(state.recent_restarts), state.pid != before.pid) == (1, 1, True)
-    assert (incident.began_at, incident.reason, incident.action) == (began, "80% of requests fail", "restart 1")
+    assert (incident.began_at, incident.reason, incident.action) == (
+        began,
+        "80% of requests fail",
+        "restarted by self-healing (1)",
+    )
     assert incident.time_to_detect_s is not None
     assert 1 < incident.time_to_detect_s < 2
     assert incident.time_to_recover_s is not None

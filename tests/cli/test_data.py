@@ -40,7 +40,7 @@ async def test_good_lines_are_published_and_bad_ones_named_field_by_field(
     said = await agentops("events", "publish", str(file), variables=login)
     assert "published 2 events" in said.out
     told = said.failed()
-    assert "line 3: $.resource_usage.input_tokens: Input should be greater than or equal to 0 (is -5)" in told
+    assert "line 3: $.resource_usage.input_tokens: must be at least 0 (is -5)" in told
     assert "line 3: $.resource_usage.output_tokens" in told
     assert "line 4: $: " in told
     assert await stream_messages(client, topology.TELEMETRY) == 2
@@ -183,6 +183,48 @@ async def test_queries_are_asked_by_name_and_shown_as_table_json_and_csv(server:
     assert "$.agent: is broken" in refused.failed()
     assert {"agent": "my-agent", "limit": 20, "offset": 0} in asked
     await subscription.unsubscribe()
+
+
+async def test_a_run_is_asked_for_by_its_id_with_or_without_the_option(server: EmbeddedServer, client: Client) -> None:
+    login, asked = operator(server), []
+
+    async def answer(message: Msg) -> None:
+        asked.append(orjson.loads(message.data)["run_id"])
+        row = {"kind": "run", "name": "chat", "status": "completed", "depth": 0}
+        page = Page(query="run", columns=tuple(row), rows=(row,), as_of=datetime.now(UTC), elapsed_ms=1.0)
+        await client.publish(message.reply, page.model_dump_json().encode())
+
+    await client.subscribe(subjects.query("run"), cb=answer)
+    await client.flush()
+    placed, named, two, none = await asyncio.gather(
+        agentops("query", "run", "r-1", variables=login),
+        agentops("query", "run", "--run-id", "r-2", "--json", variables=login),
+        agentops("query", "run", "r-1", "--run-id", "r-2", variables=login),
+        agentops("query", "run", variables=login),
+    )
+    assert "chat" in placed.out
+    assert named.json()["rows"][0]["name"] == "chat"
+    assert sorted(asked) == ["r-1", "r-2"]
+    assert "Name one" in two.failed(2)
+    assert "agentops query run 0198c5f2" in none.failed(2)
+
+
+async def test_what_is_wrong_with_a_question_is_named_with_its_value_and_what_it_must_be(server: EmbeddedServer) -> None:
+    login = operator(server)
+    limit, tenant, by, kind = await asyncio.gather(
+        agentops("query", "runs", "--limit", "9000", variables=login),
+        agentops("query", "runs", "--tenant", "no.such", variables=login),
+        agentops("query", "spend", "--by", "colour", variables=login),
+        agentops("faults", "inject", "a", "error", "--rate", "3", variables=login),
+    )
+    assert "--limit: must be at most 5,000 (is 9000). See `agentops query runs --help`" in limit.failed(2)
+    assert "--tenant: must be 1 to 64 letters, digits, _ or - (is no.such)" in tenant.failed(2)
+    assert "must be 'tenant', 'agent', 'model'" in by.failed(2)
+    assert "(is colour)" in by.err
+    assert "--rate" in kind.failed(2)
+    for said in (limit, tenant, by, kind):
+        assert "Input should" not in said.err
+        assert "errors.pydantic.dev" not in said.err
 
 
 async def test_dead_letters_are_listed_shown_and_brought_back(server: EmbeddedServer, client: Client) -> None:

@@ -7,7 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_manager.cli import output, readable
+from agent_manager.cli.alerts.states import short
+from agent_manager.cli.fitting import Column, fitting
+from agent_manager.cli.query import ranges
 from agent_manager.cli.when import NotATimeError, moment, seconds
+from schemas.queries import Page
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -106,12 +110,99 @@ def test_moments_may_be_relative_or_exact() -> None:
     assert moment("2026-11-20T08:00:00Z", NOW) == datetime(2026, 11, 20, 8, tzinfo=UTC)
 
 
+WIDE = [
+    Column("AGENT"), Column("VERSION", rank=2), Column("PID", right=True, rank=3), Column("LATENCY", right=True, rank=1), Column("REASON", wrap=True),
+]  # fmt: skip
+
+
+@given(st.lists(st.lists(st.text(alphabet="abc äß", max_size=40), min_size=5, max_size=5), max_size=5), st.integers(1, 300))
+def test_a_table_keeps_what_matters_and_as_much_of_the_rest_as_fits(rows: list[list[str]], width: int) -> None:
+    kept = fitting(WIDE, rows, width)
+    assert kept == sorted(kept)
+    assert {0, 4} <= set(kept)
+    # Left out in the order of their ranks, and none that would have fitted.
+    left_out = [place for place in (2, 1, 3) if place not in kept]
+    assert left_out == [2, 1, 3][: len(left_out)]
+    assert len(fitting(WIDE, rows, width + 1)) >= len(kept)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_table_is_no_wider_than_the_terminal_and_says_what_it_left_out(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    row = [
+        "summary-service",
+        "1.12.0",
+        "123456",
+        "1.2 s",
+        "83% of requests fail (limit 50%), and a good deal more to say about that",
+    ]
+    columns = [*WIDE[:4], Column("RESTARTS", rank=4), Column("STARTED", rank=5), Column("REASON", wrap=True)]
+    output.write_table(columns, [[*row[:4], "2", "2026-11-20 08:00:00", row[4]]], empty="none")
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert all(len(line) <= width and line == line.rstrip() for line in lines)
+    assert "summary-service" in told.out
+    assert "…" not in told.out
+    assert ("STARTED" in told.err) == (width == 80)
+
+
+def test_a_pipe_gets_every_column_and_no_padding(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    output.write_table([Column("A"), Column("B", wrap=True)], [["x", "y" * 300], ["x", ""]], empty="none")
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == "x"
+    assert told.err == ""
+
+
+def test_moments_are_as_short_as_they_can_be() -> None:
+    local = NOW.astimezone()
+    assert readable.short_clock(NOW, NOW) == local.strftime("%H:%M:%S")
+    assert readable.short_clock(NOW - timedelta(days=3), NOW) == (local - timedelta(days=3)).strftime("%m-%d %H:%M")
+    assert readable.short_clock("1970-01-01T12:00:00Z", NOW).startswith("1970")
+
+
+def test_alerts_are_named_by_what_tells_them_apart() -> None:
+    assert short(["0123456789", "0123456700", "abcdefghij"]) == {
+        one: one[:9] for one in ("0123456789", "0123456700", "abcdefghij")
+    }
+    assert short(["a-1"]) == {"a-1": "a-1"}
+    assert short([]) == {}
+
+
+def test_a_time_series_nobody_gave_a_range_for_is_a_screenful() -> None:
+    def buckets(**asked: str) -> tuple[str, float]:
+        found = ranges.completed(asked, NOW)
+        length = datetime.fromisoformat(found.get("until", NOW.isoformat())) - datetime.fromisoformat(found["since"])
+        return found["bucket"], length / {
+            "second": timedelta(seconds=1),
+            "minute": timedelta(minutes=1),
+            "hour": timedelta(hours=1),
+            "day": timedelta(days=1),
+        }[found["bucket"]]
+
+    assert buckets() == ("minute", 60)
+    assert buckets(bucket="hour") == ("hour", 48)
+    assert buckets(since=(NOW - timedelta(days=7)).isoformat()) == ("day", 7)
+    assert buckets(since=(NOW - timedelta(days=1)).isoformat()) == ("hour", 24)
+    assert buckets(since=(NOW - timedelta(days=1)).isoformat(), bucket="second") == ("second", 86_400)
+
+
+def test_a_time_series_begins_and_ends_with_something() -> None:
+    values = [0, None, 2, 0, "0.5", "0", 0]
+    rows = tuple({"at": str(place), "value": value, "count": 0} for place, value in enumerate(values))
+    page = Page(query="timeseries", columns=("at", "value", "count"), rows=rows, as_of=NOW, elapsed_ms=1.0)
+    assert [row["at"] for row in ranges.trimmed(page).rows] == ["2", "3", "4"]
+    assert ranges.trimmed(page.model_copy(update={"rows": rows[:2]})).rows == ()
+
+
 def test_what_strangers_wrote_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Reasons, names and dead letters come from whoever may publish; an escape could rewrite what was printed before."""
     evil = "up\x1b[1A\x1b[2K\rfine\x9b31m\x07"
     output.write_line(evil)
     output.note(evil)
-    output.write_table([output.Column("reason")], [[evil]], empty="none")
+    output.write_table([Column("reason")], [[evil]], empty="none")
     output.write_facts([("reason", evil)])
     told = capsys.readouterr()
     for text in (told.out, told.err):

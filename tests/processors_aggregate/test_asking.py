@@ -258,6 +258,7 @@ async def test_failures_one_by_one_and_grouped(asked: tuple[Client, Running], fl
         "error_type",
         "error_message",
         "event_id",
+        "count",
     )
     assert [row["event_id"] for row in page.rows] == [
         str(one.event_id) for one in sorted(failed, key=lambda one: one.occurred_at, reverse=True)
@@ -278,6 +279,45 @@ async def test_failures_one_by_one_and_grouped(asked: tuple[Client, Running], fl
         assert one.error is not None
         counts[one.error.type, one.run.agent_id, one.kind] += 1
     assert {(row["error_type"], row["agent_id"], row["kind"]): row["count"] for row in grouped.rows} == counts
+
+
+async def test_requests_that_failed_at_a_sidecars_proxy_are_failures_and_no_runs(
+    client: Client, running: Running, wire: Wire
+) -> None:
+    """Whoever breaks an agent sees what its callers met: in the failures and in errors a second, in no count of runs."""
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=30)
+
+    def failed(*samples: tuple[str, float, str]) -> AcceptedEvent:
+        told = [{"name": name, "value": value, "unit": unit} for name, value, unit in samples]
+        return accepted("metric.sampled", at=at, metrics={"errors": 7, "samples": told}, run={"agent_id": "planner"})
+
+    await wire.events(
+        failed(
+            ("injected_fault: POST /chat: answered 500 by a fault instead of the agent", 5.0, "failed_requests"),
+            ("agent_unreachable: GET /x: no process: killed", 2.0, "failed_requests"),
+            ("queue", 9.0, "messages"),
+        ),
+        # Anyone may publish a measurement: it must not break the sums of others.
+        failed(("liar: GET /: so it says", 1e300, "failed_requests"), ("liar: GET /: so it says", -1e300, "failed_requests")),
+        accepted("run.failed", at=at, run={"agent_id": "planner", "run_id": "r"}),
+    )
+    await running.caught_up()
+    page = await ask(client, "failures", agent="planner")
+    told = {(row["kind"], row["error_type"]): (row["name"], row["error_message"], row["count"]) for row in page.rows}
+    assert told["request", "injected_fault"] == ("POST /chat", "answered 500 by a fault instead of the agent", 5)
+    assert told["request", "agent_unreachable"] == ("GET /x", "no process: killed", 2)
+    assert ("request", "queue") not in told
+    grouped = await ask(client, "failures", grouped=True)
+    assert {row["error_type"]: row["count"] for row in grouped.rows}["injected_fault"] == 5
+    for bucket in ("second", "hour"):
+        series = await ask(
+            client, "timeseries", metric="errors", bucket=bucket, limit=5000, since=(at - timedelta(minutes=1)).isoformat()
+        )
+        assert sum(row["value"] for row in series.rows) == 8
+        assert sum(row["count"] for row in series.rows) == 8
+    fleet = await ask(client, "fleet")
+    assert [(row["runs_24h"], row["failures_24h"]) for row in fleet.rows] == [(1, 1)]
+    assert (await ask(client, "spend")).rows == ()
 
 
 async def test_spend_is_exact(asked: tuple[Client, Running], fleet: Fleet) -> None:

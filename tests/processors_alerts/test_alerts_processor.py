@@ -84,7 +84,7 @@ def state(gave_up: bool = False, desired: str = "running", agent: str = "a") -> 
     )  # fmt: skip
 
 
-async def test_an_unhealthy_agent_is_told_on_its_subject_and_once_it_is_well_again_too(
+async def test_an_unhealthy_agent_is_told_on_its_subject_and_once_it_is_well_again_too_not_before(
     server: EmbeddedServer, client: Client
 ) -> None:
     async with alerts(server):
@@ -94,9 +94,16 @@ async def test_an_unhealthy_agent_is_told_on_its_subject_and_once_it_is_well_aga
         change = AlertChange.model_validate_json(message.data)
         assert message.subject == "alerts.acme.critical.agent_unhealthy"
         assert (change.state, change.agent_id, change.summary) == ("firing", "a", "a is unhealthy: probe fails")
-        await publish(client, status_changed("UNHEALTHY"), status_changed("RECOVERING"), status_changed("HEALTHY"))
-        await until_told(client, ("agent_unhealthy", "firing"), ("agent_unhealthy", "resolved"))
-        assert len({each.alert_id for each in await changes(client)}) == 1
+        restarted = (
+            status_changed("UNHEALTHY", "starting"),
+            status_changed("RECOVERING", "starting"),
+            status_changed("RECOVERING"),
+        )
+        await publish(client, *restarted, status_changed("UNHEALTHY", agent="later"))
+        await until_told(client, ("agent_unhealthy", "firing"), ("agent_unhealthy", "firing"))
+        await publish(client, status_changed("HEALTHY"), status_changed("RECOVERING", "starting", agent="fresh"))
+        await until_told(client, ("agent_unhealthy", "firing"), ("agent_unhealthy", "firing"), ("agent_unhealthy", "resolved"))
+        assert [each.agent_id for each in await changes(client)] == ["a", "later", "a"]
 
 
 async def test_an_agent_stopped_on_purpose_ends_its_alerts(server: EmbeddedServer, client: Client) -> None:

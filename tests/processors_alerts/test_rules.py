@@ -45,7 +45,7 @@ def test_every_wrong_field_is_named_with_its_file_and_rule() -> None:
         "my-rules.yaml cannot be used", "rule 'bad name': name:", "rule 'slow': metric:", "rule 'slow': threshold:",
         "rule 'slow': severity:", "rule 'slow': for: must be a duration", "rule 'spend': window: spend_usd is counted",
         "rule 'wide': scope: latency_ms is measured per agent", "rule 'says': summary: unknown {nobody}",
-        "rule 'typo': threshold: Field required", "rule 'typo': treshold:", "rule 'twice': name: is used twice",
+        "rule 'typo': threshold: is required", "rule 'typo': treshold:", "rule 'twice': name: is used twice",
     ):  # fmt: skip
         assert told in text
 

@@ -33,6 +33,7 @@ def event(
         occurred_at=occurred,
         tenant=Tenant(tenant_id=tenant),
         run=Run(agent_id=agent_id, run_id=sections.pop("run_id", None)),
+        attributes=sections.pop("attributes", {}),
         ingest=Ingest(received_at=received or occurred, sequence=sequence or next(_sequence), position=position),
         **sections,
     )

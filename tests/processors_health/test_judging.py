@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from processors.health.judging import Changed, Limits, Noted, Outdated, absence, judge
 from processors.health.state import AgentHealth, observation, unseen
 from schemas.events import AcceptedEvent
-from schemas.sections import Agent, Check
-from tests.processors_health.telling import at, beat, fault, started, stopped, traffic
+from schemas.sections import Agent, Check, Metrics, Sample
+from tests.processors_health.telling import at, beat, event, fault, started, stopped, traffic
 
 LIMITS = Limits()
 
@@ -41,13 +41,46 @@ def test_a_reported_failure_is_decisive_and_two_good_heartbeats_end_it() -> None
     assert agent.began_at is None
     unhealthy, _ = told(events[:2])
     assert unhealthy.reason == "probe http fails (connection refused)"
-    assert unhealthy.began_at == at(5)
+    assert unhealthy.began_at == at(0)
 
 
 def test_a_relapse_while_recovering_keeps_the_first_beginning_of_the_trouble() -> None:
     agent, changes = told([beat(at(0)), beat(at(5), "UNHEALTHY"), beat(at(10)), beat(at(15), "UNHEALTHY")])
     assert changes[-2:] == ["RECOVERING/running", "UNHEALTHY/running"]
-    assert agent.began_at == at(5)
+    assert agent.began_at == at(0)
+
+
+def test_trouble_began_when_its_sidecar_first_met_it_not_when_it_was_told() -> None:
+    """The time to detect is counted from here: told from the heartbeat on, it would always be nought."""
+
+    def lasting(name: str, seconds: float) -> Metrics:
+        return traffic(0.9).model_copy(update={"samples": (Sample(name=name, value=seconds, unit="s"),)})
+
+    hung, _ = told([beat(at(0)), beat(at(5), "UNHEALTHY", metrics=lasting("probes_failing_for", 3.2))])
+    assert hung.began_at == at(1.8)
+    failing, _ = told([beat(at(0)), beat(at(5)), beat(at(10), metrics=lasting("requests_failing_for", 6.5))])
+    assert failing.began_at == at(3.5)
+    liar, _ = told([started(at(0)), beat(at(1)), beat(at(30), "UNHEALTHY", metrics=lasting("probes_failing_for", 1e9))])
+    assert liar.began_at == at(0)
+
+
+def test_restarted_by_self_healing_it_says_so_until_it_is_healthy_and_its_trouble_is_not_over_before() -> None:
+    why = "restarted by self-healing: probe http fails"
+    events = [
+        beat(at(0)),
+        beat(at(5), "UNHEALTHY"),
+        stopped(at(6), signal="SIGTERM", reason=why, attributes={"restarting": True}),
+        event("agent.started", at(7), agent=Agent(pid=78, reason=why), attributes={"restarted": True}),
+        beat(at(8)),
+        beat(at(13)),
+    ]
+    reasons = [told(events[: n + 1])[0].reason for n in range(2, 6)]
+    assert reasons == [why, f"{why}; not verified yet", f"{why}; 1 of 2 good heartbeats", ""]
+    assert told(events)[1][1:] == [
+        "UNHEALTHY/running", "UNHEALTHY/starting", "RECOVERING/starting", "RECOVERING/running", "HEALTHY/running",
+    ]  # fmt: skip
+    # Should no other follow, that is no silence anybody meant.
+    assert absence(told(events[:3])[0], at(30), at(0), LIMITS) is not None
 
 
 def test_a_process_killed_by_a_signal_is_unhealthy_at_once() -> None:
@@ -100,7 +133,7 @@ def test_most_requests_failing_is_decisive_when_there_are_some() -> None:
     assert told([beat(at(0)), beat(at(5), metrics=few)])[1] == ["HEALTHY/running"]
     agent, changes = told([beat(at(0)), beat(at(5), metrics=few), beat(at(10), metrics=few)])
     assert changes[-1] == "UNHEALTHY/running"
-    assert agent.began_at == at(5)
+    assert agent.began_at == at(0)
 
 
 def test_slow_requests_are_trouble_only_above_the_limit() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.state import ProbeConfig
-from sidecar.probes import Answer, InvalidProbeError, Standing, judge, name_of, overall, parse
+from sidecar.probes import Answer, InvalidProbeError, Standing, failing_since, judge, name_of, overall, parse
 
 GOOD, BAD = Answer(True), Answer(False, error="refused")
 THREE = ProbeConfig(kind="tcp", failure_threshold=3, success_threshold=2)
@@ -53,6 +53,15 @@ def test_failures_below_the_threshold_condemn_nothing() -> None:
 def test_an_agent_that_is_coming_up_is_not_condemned_before_its_grace_ends() -> None:
     assert after([BAD] * 50, in_grace=True).verdict == "starting"
     assert after([BAD] * 3, in_grace=False).verdict == "failing"
+
+
+def test_trouble_lasts_since_the_last_sign_of_life() -> None:
+    good, bad = Answer(True, 5.0, at=10.0), [Answer(False, 2000.0, "no answer", at=13.0 + n) for n in range(3)]
+    standing = after([good, *bad])
+    assert failing_since([standing]) == 10.0
+    assert failing_since([after([good, *bad[:1]])]) is None
+    assert failing_since([after(bad)]) == 11.0
+    assert failing_since([after([good, *bad, Answer(True, at=20.0)])]) is None
 
 
 def test_one_that_failed_passes_again_after_enough_successes() -> None:

@@ -1,5 +1,6 @@
 """The last ten seconds of requests."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,16 @@ def test_requests_are_forgotten_after_ten_seconds() -> None:
     assert window.traffic(109.0).error_rate == 0.5
     assert window.traffic(112.0).error_rate == 0.0
     assert window.traffic(120.0).requests == 0
+
+
+def test_trouble_lasts_since_the_first_failed_request_of_the_window_began() -> None:
+    window = Window()
+    window.add(100.0, 50, failed=False)
+    assert window.traffic(100.0).failing_for_s is None
+    window.add(104.0, 500, failed=True)
+    window.add(106.0, 10, failed=True)
+    assert window.traffic(107.0).failing_for_s == pytest.approx(3.5)
+    assert window.traffic(125.0, pending_since=[112.0]).failing_for_s == pytest.approx(13.0)
 
 
 def test_a_request_nobody_answers_shows_while_it_lasts() -> None:

@@ -14,6 +14,7 @@ from agent_manager.cli import output, readable
 from agent_manager.cli.alerts import reading, states
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.fleet.orders import person
 from agent_manager.cli.positions import last_sequence
 from schemas.alerts import Acknowledgement, AlertChange
@@ -21,8 +22,8 @@ from streams import topology
 from streams.kv import BucketMissingError, TypedBucket
 
 _COLUMNS = (
-    output.Column("ALERT"), output.Column("STATE"), output.Column("SEVERITY"), output.Column("RULE"), output.Column("AGENT"),
-    output.Column("SINCE"), output.Column("CHANGED"), output.Column("SUMMARY", wrap=True),
+    Column("ALERT"), Column("STATE"), Column("SEVERITY", rank=3), Column("RULE", rank=2),
+    Column("AGENT", rank=4), Column("SINCE", rank=1), Column("CHANGED", rank=5), Column("SUMMARY", wrap=True),
 )  # fmt: skip
 _CONFIRMED_S: Final = 3.0
 
@@ -31,14 +32,14 @@ def _who(change: AlertChange) -> str:
     return f"{change.tenant_id}/{change.agent_id}" if change.agent_id else change.tenant_id
 
 
-def _cells(change: AlertChange, now: datetime) -> list[str]:
+def _cells(change: AlertChange, short: str, now: datetime) -> list[str]:
     by = (
         f" (acknowledged by {change.acknowledged_by}{f': {change.note}' if change.note else ''})"
         if change.acknowledged_by
         else ""
     )
     return [
-        change.alert_id, change.state, change.severity, change.rule, _who(change), readable.clock(change.started_at),
+        short, change.state, change.severity, change.rule, _who(change), readable.short_clock(change.started_at, now),
         readable.age(change.at, now), f"{change.summary}{by}",
     ]  # fmt: skip
 
@@ -56,8 +57,11 @@ def list_(
         output.write_json([change.model_dump(mode="json", exclude_none=True) for change in found])
     else:
         now = datetime.now(UTC)
+        short = states.short([change.alert_id for change in found])
         output.write_table(
-            _COLUMNS, [_cells(change, now) for change in found], empty="no alerts" if state == "all" else f"no {state} alerts"
+            _COLUMNS,
+            [_cells(change, short[change.alert_id], now) for change in found],
+            empty="no alerts" if state == "all" else f"no {state} alerts",
         )
 
 

@@ -1,6 +1,6 @@
 """Alerts from their changes. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from schemas.alerts import AlertChange
 
@@ -34,3 +34,11 @@ def matching(changes: Iterable[AlertChange], given: str) -> list[AlertChange]:
     listed = list(changes)
     exact = [change for change in listed if change.alert_id == given]
     return exact or [change for change in listed if change.alert_id.startswith(given)]
+
+
+def short(alert_ids: Collection[str], least: int = 8) -> dict[str, str]:
+    """Each id by the beginning that tells it from the others; ``alerts ack`` takes it."""
+    for length in range(least, max(map(len, alert_ids), default=0)):
+        if len({one[:length] for one in alert_ids}) == len(set(alert_ids)):
+            return {one: one[:length] for one in alert_ids}
+    return {one: one for one in alert_ids}

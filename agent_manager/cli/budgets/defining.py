@@ -126,7 +126,7 @@ def defined(
 
 def _told(problem: Any) -> str:
     name = problem.loc.removeprefix("$").removeprefix(".").partition("[")[0]
-    message = problem.msg.removeprefix("Value error, ")
+    message = problem.msg
     if not name:
         field, _, rest = message.partition(": ")
         return f"--{_OPTION.get(field, field)}: {rest}" if rest else message

@@ -12,14 +12,15 @@ from agent_manager.cli.budgets import reading
 from agent_manager.cli.budgets.defining import Given, changes, check, defined, period_text, scope_text
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.fleet.orders import person
 from schemas.budgets import BudgetDefinition, BudgetStanding, budget_key
 
 _COLUMNS = (
-    output.Column("BUDGET"), output.Column("TENANT"), output.Column("COUNTS"), output.Column("PERIOD"),
-    output.Column("LIMIT", right=True), output.Column("SPENT", right=True), output.Column("%", right=True),
-    output.Column("ENDS"), output.Column("$/H LAST HOUR", right=True), output.Column("$/H PERIOD", right=True),
-    output.Column("LIMIT REACHED"), output.Column("AT THE LIMIT"),
+    Column("BUDGET"), Column("TENANT", rank=5), Column("COUNTS", rank=3), Column("PERIOD", rank=2),
+    Column("LIMIT", right=True), Column("SPENT", right=True), Column("%", right=True),
+    Column("ENDS", rank=4), Column("$/H LAST HOUR", right=True, rank=6), Column("$/H PERIOD", right=True, rank=7),
+    Column("LIMIT REACHED", rank=1), Column("AT THE LIMIT", rank=3),
 )  # fmt: skip
 _SILENT = (
     "no budget processor answers, so what is spent is unknown: is `python -m processors budget` running? See `agentops doctor`"

@@ -36,4 +36,4 @@ def first_error(kept: Kept) -> str:
     if not errors:
         return ""
     more = f" (+{len(errors) - 1})" if len(errors) > 1 else ""
-    return f"{errors[0].loc}: {errors[0].msg}{more}"
+    return f"{errors[0].told()}{more}"

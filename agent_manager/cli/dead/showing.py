@@ -14,14 +14,15 @@ from agent_manager.cli import output, readable
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.dead.choosing import Wanted, chosen, first_error
 from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.when import NotATimeError, moment
 from streams import dead_letters
 from streams.dead_letters import Kept, NotReplayableError
 from streams.publish import NotStoredError
 
 _COLUMNS = (
-    output.Column("LETTER"), output.Column("RECEIVED"), output.Column("REASON"), output.Column("TENANT"), output.Column("KIND"),
-    output.Column("EVENTS", right=True), output.Column("PROBLEM", wrap=True),
+    Column("LETTER"), Column("RECEIVED", rank=2), Column("REASON"), Column("TENANT", rank=3), Column("KIND", rank=1),
+    Column("EVENTS", right=True, rank=4), Column("PROBLEM", wrap=True),
 )  # fmt: skip
 
 
@@ -107,7 +108,7 @@ def show(data: Path | None, given: str, *, original: bool, as_json: bool) -> Non
     output.write_facts(
         [
             ("letter", letter.letter_id), ("received", readable.clock(letter.received_at)), ("refused by", letter.processor), ("reason", letter.reason),
-            *((f"problem {number}", f"{error.loc}: {error.msg}{f' (is {error.value})' if error.value is not None else ''}") for number, error in enumerate(letter.errors, 1)),
+            *((f"problem {number}", error.told()) for number, error in enumerate(letter.errors, 1)),
             ("event", f"{letter.event_type or '?'} {letter.event_id or ''}".strip()),
             ("source", f"{letter.source_subject} (sequence {letter.source_sequence}, position {letter.position})"),
             ("size", f"{readable.size(letter.original_bytes)}, SHA-256 {letter.original_sha256}"),

@@ -10,9 +10,10 @@ from agent_manager.cli.connection import Place, run
 from agent_manager.cli.doctor.findings import Finding, all_right
 from agent_manager.cli.doctor.looking import everything
 from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.readable import number
 
-_COLUMNS = (output.Column(""), output.Column("PART"), output.Column("FOUND", wrap=True), output.Column("WHAT TO DO", wrap=True))
+_COLUMNS = (Column(""), Column("PART"), Column("FOUND", wrap=True), Column("WHAT TO DO", wrap=True))
 
 
 def doctor(data: Path | None, *, as_json: bool) -> None:

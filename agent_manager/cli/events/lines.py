@@ -40,11 +40,7 @@ class BadLine:
 
     def sentences(self) -> list[str]:
         """``line 3: $.resource_usage.input_tokens: …``, one for each field."""
-        told = []
-        for error in self.errors:
-            value = f" (is {error.value})" if error.value is not None else ""
-            told.append(f"line {self.number}: {error.loc}: {error.msg}{value}")
-        return told or [f"line {self.number}: {self.reason}"]
+        return [f"line {self.number}: {error.told()}" for error in self.errors] or [f"line {self.number}: {self.reason}"]
 
 
 def checked(number: int, raw: bytes) -> Line | BadLine:

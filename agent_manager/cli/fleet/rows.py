@@ -55,6 +55,9 @@ class AgentRow:
     healing: bool | None
     faults: tuple[str, ...]
     """Kinds of the faults asked for and not yet past their deadline."""
+    incident_reason: str | None
+    incident_action: str | None
+    """What was done about the current or latest unhealthy spell."""
     time_to_detect_s: float | None
     time_to_recover_s: float | None
 
@@ -101,6 +104,8 @@ def agent_row(key: str, fleet: Fleet, now: datetime) -> AgentRow:
         gave_up=state.gave_up if state else False,
         healing=state.healing_enabled if state else record.healing.enabled if record else None,
         faults=tuple(fault.kind for fault in standing(fleet.faults.get(key), now)),
+        incident_reason=incident.reason if incident else None,
+        incident_action=incident.action if incident else None,
         time_to_detect_s=incident.time_to_detect_s if incident else None,
         time_to_recover_s=incident.time_to_recover_s if incident else None,
     )

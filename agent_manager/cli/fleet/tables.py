@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from agent_manager.cli import readable
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.fleet.rows import AgentRow
-from agent_manager.cli.output import Column
 from schemas.sections import Fault
 
 AGENT_COLUMNS = (
-    Column("AGENT"), Column("VERSION"), Column("STATUS"), Column("HEALTH"), Column("FOR", right=True), Column("PID", right=True),
-    Column("LATENCY", right=True), Column("ERRORS", right=True), Column("RESTARTS", right=True), Column("FAULTS"), Column("REASON", wrap=True),
+    Column("AGENT"), Column("VERSION", rank=7), Column("STATUS", rank=2), Column("HEALTH"), Column("FOR", right=True, rank=3),
+    Column("PID", right=True, rank=6), Column("LATENCY", right=True, rank=1), Column("ERRORS", right=True, rank=1),
+    Column("RESTARTS", right=True, rank=5), Column("FAULTS", rank=4), Column("REASON", wrap=True),
 )  # fmt: skip
 
 
@@ -39,6 +40,16 @@ def agent_cells(rows: Sequence[AgentRow], now: datetime) -> list[list[str]]:
     ]
 
 
+def _incident(row: AgentRow) -> str:
+    if row.incident_reason is None:
+        return "none"
+    times = f"detected in {readable.duration(row.time_to_detect_s)}"
+    recovered = (
+        f"recovered in {readable.duration(row.time_to_recover_s)}" if row.time_to_recover_s is not None else "not over yet"
+    )
+    return "; ".join(part for part in (row.incident_reason, row.incident_action, f"{times}, {recovered}") if part)
+
+
 def agent_facts(row: AgentRow, now: datetime) -> list[tuple[str, str]]:
     """Everything about one agent."""
     return [
@@ -60,8 +71,7 @@ def agent_facts(row: AgentRow, now: datetime) -> list[tuple[str, str]]:
         ("restarts", f"{row.restarts}{', gave up' if row.gave_up else ''}"),
         ("self-healing", readable.NOTHING if row.healing is None else "on" if row.healing else "off"),
         ("faults", ", ".join(row.faults) or "none"),
-        ("last incident", f"detected in {readable.duration(row.time_to_detect_s)}, recovered in {readable.duration(row.time_to_recover_s)}"
-         if row.time_to_detect_s is not None or row.time_to_recover_s is not None else "none"),
+        ("last incident", _incident(row)),
     ]  # fmt: skip
 
 
@@ -70,9 +80,9 @@ FAULT_COLUMNS = (
     Column("FAULT"),
     Column("SETTINGS"),
     Column("ENDS"),
-    Column("IN FORCE"),
-    Column("BY"),
-    Column("REASON", wrap=True),
+    Column("IN FORCE", rank=1),
+    Column("BY", rank=2),
+    Column("REASON", wrap=True, rank=3),
 )
 
 

@@ -13,10 +13,10 @@ from nats.aio.client import Client
 from agent_manager.cli import output, readable
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.ledger.reading import EVER, Scope, entries
 from agent_manager.cli.ledger.rows import priced
 from agent_manager.cli.money import ask_cost
-from agent_manager.cli.output import Column
 from agent_manager.cli.prices.shelf import opened, prices
 from agent_manager.cli.query.asking import ask
 from schemas.corrections import MOST_ENTRIES, CorrectionAnswer, CorrectionRequest, EntryReference

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from agent_manager.cli import output, readable
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
-from agent_manager.cli.output import Column
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.prices.shelf import opened, prices
 from agent_manager.cli.query.asking import ask
 from schemas.queries import MAX_PAGE

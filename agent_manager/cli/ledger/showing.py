@@ -1,5 +1,6 @@
 """``agentops ledger list|show``."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,18 @@ from nats.aio.client import Client
 
 from agent_manager.cli import output, readable
 from agent_manager.cli.connection import Place, run
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.ledger.correcting import one_entry, usd
 from agent_manager.cli.ledger.reading import EVER, Scope
 from agent_manager.cli.ledger.rows import UNIT_PRICE
-from agent_manager.cli.output import Column
 from agent_manager.cli.query.asking import ask
 from schemas.queries import MAX_PAGE
 
 
-def _row(row: dict[str, Any]) -> list[str]:
+def _row(row: dict[str, Any], now: datetime) -> list[str]:
     client, difference = row["client_cost_usd"], row["client_difference_usd"]
     return [
-        readable.clock(row["occurred_at"]), row["entry_id"][:8], row["kind"], row["tenant_id"], row["agent_id"],
+        readable.short_clock(row["occurred_at"], now), row["entry_id"][:8], row["kind"], row["tenant_id"], row["agent_id"],
         f"{row['provider']}/{row['model']}", f"{(row['input_tokens'] or 0):,} → {(row['output_tokens'] or 0):,}",
         usd(Decimal(row["cost_usd"])), "unpriced" if row["reason"] == "unpriced" else "reversed" if row["reversed_by"] else "",
         readable.NOTHING if client is None else usd(Decimal(client)), readable.NOTHING if difference is None else usd(Decimal(difference)),
@@ -41,10 +42,12 @@ def list_(data: Path | None, scope: Scope, kind: str | None, limit: int, *, only
         output.write_json(rows)
         return
     columns = [
-        Column("CALLED"), Column("ENTRY"), Column("KIND"), Column("TENANT"), Column("AGENT"), Column("MODEL"), Column("TOKENS", right=True),
-        Column("USD", right=True), Column(""), Column("CLIENT SAYS", right=True), Column("DIFFERENCE", right=True),
+        Column("CALLED", rank=2), Column("ENTRY"), Column("KIND", rank=3), Column("TENANT", rank=6), Column("AGENT"),
+        Column("MODEL", rank=1), Column("TOKENS", right=True, rank=4), Column("USD", right=True), Column("", rank=5),
+        Column("CLIENT SAYS", right=True, rank=7), Column("DIFFERENCE", right=True, rank=7),
     ]  # fmt: skip
-    output.write_table(columns, map(_row, reversed(rows)), empty=f"no entries ({scope.words()})")
+    now = datetime.now(UTC)
+    output.write_table(columns, [_row(row, now) for row in reversed(rows)], empty=f"no entries ({scope.words()})")
 
 
 def show(data: Path | None, entry: str, *, as_json: bool) -> None:

@@ -9,9 +9,9 @@ from nats.aio.client import Client
 
 from agent_manager.cli import output
 from agent_manager.cli.connection import Place, run
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.ledger.reading import Scope, entries
 from agent_manager.cli.ledger.verifying import MOST_TOLD, Problem, Verdict, check
-from agent_manager.cli.output import Column
 from agent_manager.cli.prices.shelf import opened
 from agent_manager.cli.query.asking import ask
 from schemas.prices.finding import PriceBook

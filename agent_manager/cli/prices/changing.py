@@ -102,9 +102,11 @@ def agreement(wanted: Wanted, now: datetime) -> Override:
     try:
         return Override.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
-        told = "; ".join(f"{one.loc.removeprefix('$.').removeprefix('$')} {one.msg}".strip() for one in field_errors(error))
+        told = "; ".join(
+            one.told(name) if (name := one.loc.removeprefix("$").removeprefix(".")) else one.msg for one in field_errors(error)
+        )
         raise CommandFailedError(
-            told.replace("discount_percent or prices", "--discount or --price").replace("Value error, ", ""),
+            told.replace("discount_percent or prices", "--discount or --price"),
             "See `agentops prices set --help`",
             code=2,
         ) from error
@@ -154,9 +156,7 @@ def import_(data: Path | None, file: Path, reason: str, *, use_it: bool, as_json
     except OSError as error:
         raise CommandFailedError(f"{file} cannot be read: {error.strerror}", code=2) from error
     except ValidationError as error:
-        told = "; ".join(
-            f"{one.loc}: {one.msg}" + (f" (found {one.value})" if one.value else "") for one in field_errors(error)[:5]
-        )
+        told = "; ".join(one.told() for one in field_errors(error)[:5])
         raise CommandFailedError(
             f"{file} is no price book: {told}", "`agentops prices export` prints one to start from", code=2
         ) from error

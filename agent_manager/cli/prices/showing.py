@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from agent_manager.cli import output, readable
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
-from agent_manager.cli.output import Column
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.prices.shelf import in_force, opened, prices
 from agent_manager.cli.when import NotATimeError, moment
 from schemas.prices.book import Book, Model, Price, Prices, Rule, Stepped, written
@@ -103,8 +103,11 @@ def list_(data: Path | None, provider: str | None, search: str | None, version: 
         return
     columns = [
         Column("MODEL"),
-        *(Column(name.upper().replace("_", " "), right=True) for name in _COMMON),
-        Column("ALSO", wrap=True),
+        *(
+            Column(name.upper().replace("_", " "), right=True, rank=place - 1 if place > 1 else 0)
+            for place, name in enumerate(_COMMON)
+        ),
+        Column("ALSO", wrap=True, rank=4),
     ]
     cells = []
     for name, since, found, tiers, hourly, model in rows:
@@ -143,8 +146,8 @@ def _overview(book: PriceBook, newest: Revision, *, as_json: bool) -> None:
         Column("TENANT"),
         Column("FOR"),
         Column("PRICE", wrap=True),
-        Column("WHEN"),
-        Column("NOTE", wrap=True),
+        Column("WHEN", rank=1),
+        Column("NOTE", wrap=True, rank=2),
     ]
     output.write_table(
         columns, map(agreement_text, book.overrides), empty="no agreements of your own: `agentops prices set --help`"
@@ -315,9 +318,9 @@ def history(data: Path | None, *, as_json: bool) -> None:
     output.write_table(
         [
             Column("REVISION", right=True),
-            Column("ENTRIES NAME IT"),
-            Column("SINCE"),
-            Column("BY"),
+            Column("ENTRIES NAME IT", rank=2),
+            Column("SINCE", rank=1),
+            Column("BY", rank=3),
             Column("CHANGE", wrap=True),
             Column("WHY", wrap=True),
         ],

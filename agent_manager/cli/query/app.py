@@ -14,17 +14,19 @@ from schemas.queries import QUERIES
 
 _EXAMPLES = {
     "runs": "agentops query runs --agent my-agent --limit 20",
-    "run": "agentops query run --run-id 0198c5f2-…",
+    "run": "agentops query run 0198c5f2-…",
     "failures": "agentops query failures --grouped --since 7d",
     "spend": "agentops query spend --by model --by day --since 30d",
     "latency": "agentops query latency --kind model_call --by model",
     "timeseries": "agentops query timeseries --metric cost --bucket hour --csv",
     "alerts": "agentops query alerts --state active",
 }
+_POSITIONAL = {"run": "run_id"}
+"""What may be typed without its option."""
 _SHORT = {"agent": "-a", "tenant": "-t", "limit": "-n"}
 
 
-def _option(one: parameters.Parameter) -> inspect.Parameter:
+def _option(query: str, one: parameters.Parameter) -> inspect.Parameter:
     names = [f"--{one.name.replace('_', '-')}"] + ([_SHORT[one.name]] if one.name in _SHORT else [])
     text = one.help
     kind: Any = str
@@ -40,9 +42,13 @@ def _option(one: parameters.Parameter) -> inspect.Parameter:
             text = f"{text or 'Time.'} Also 24h (ago), today."
         case "list":
             text = f"{text} Repeatable. [default: {', '.join(one.default or ())}]".strip()
+        case "text" if query == "timeseries" and one.name == "bucket":
+            text = "Length of a bucket [default: what suits the range; without --since the last hour by the minute]"
         case "text" if one.default is not None:
             default = one.default
-    if one.required:
+    if one.name == _POSITIONAL.get(query):
+        text = text or "The same as an option."
+    elif one.required:
         default = inspect.Parameter.empty
     if one.shape == "list":
         # A comma-separated value is easier to type than the option again; choices are checked by the contract.
@@ -50,7 +56,7 @@ def _option(one: parameters.Parameter) -> inspect.Parameter:
         annotation: Any = list[str] | None
     else:
         annotation = kind if default is not None else kind | None
-        if one.required:
+        if default is inspect.Parameter.empty:
             annotation = kind
     return inspect.Parameter(
         one.name, inspect.Parameter.KEYWORD_ONLY, default=default,
@@ -63,9 +69,25 @@ _FORMS = (
 )  # fmt: skip
 
 
+def _place(query: str, given: dict[str, Any], value: str | None) -> None:
+    """Puts what was typed without an option where it belongs; raises CommandFailedError."""
+    name = _POSITIONAL[query]
+    if value is not None and given.get(name) not in {None, value}:
+        raise CommandFailedError(f"{value!r} and --{name.replace('_', '-')} {given[name]!r} are two", "Name one", code=2)
+    given[name] = value or given.get(name)
+    if given[name] is None:
+        raise CommandFailedError(
+            f"query {query!r} needs a {name.replace('_', ' ')}",
+            f"For example: {_EXAMPLES[query]}; `agentops query runs` lists them",
+            code=2,
+        )
+
+
 def _command(name: str) -> Callable[..., None]:
     def command(**given: Any) -> None:
         data = given.pop("data")
+        if name in _POSITIONAL:
+            _place(name, given, given.pop("positional"))
         extra = parameters.pairs(given.pop("param") or [])
         as_json, as_csv, wide = (given.pop(form) for form, _, _ in _FORMS)
         if as_json and as_csv:
@@ -74,7 +96,11 @@ def _command(name: str) -> Callable[..., None]:
         show(data, name, given | extra, form)
 
     only = inspect.Parameter.KEYWORD_ONLY
-    options = [_option(one) for one in parameters.parameters(name)]
+    options = []
+    if name in _POSITIONAL:
+        what = typer.Argument(metavar=_POSITIONAL[name].upper(), help="Whose spans.", show_default=False)
+        options.append(inspect.Parameter("positional", only, default=None, annotation=Annotated[str | None, what]))
+    options += [_option(name, one) for one in parameters.parameters(name)]
     options.append(
         inspect.Parameter(
             "param",

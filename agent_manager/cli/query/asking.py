@@ -65,5 +65,5 @@ def _refusal(name: str, data: bytes, headers: Mapping[str, str]) -> str:
         refused = QueryError.model_validate_json(data)
     except ValidationError:
         return f"query {name!r} failed: {headers.get('Nats-Service-Error') or data[:200].decode(errors='replace')}"
-    fields = "; ".join(f"{error.loc}: {error.msg}" for error in refused.errors)
+    fields = "; ".join(error.told() for error in refused.errors)
     return f"query {name!r} failed: {refused.message}{f' ({fields})' if fields else ''}"

@@ -122,6 +122,6 @@ def request(query: str, given: Mapping[str, Any], now: datetime) -> dict[str, An
     try:
         QUERIES[query].model_validate_json(json.dumps(asked))
     except ValidationError as error:
-        problems = "; ".join(f"--{found.loc.removeprefix('$.').replace('_', '-')}: {found.msg}" for found in field_errors(error))
+        problems = "; ".join(found.told(f"--{found.loc.removeprefix('$.').replace('_', '-')}") for found in field_errors(error))
         raise CommandFailedError(problems, f"See `agentops query {query} --help`", code=2) from error
     return asked

@@ -3,10 +3,11 @@
 import csv
 import io
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from agent_manager.cli import readable
-from agent_manager.cli.output import Column
+from agent_manager.cli.fitting import Column
 from schemas.queries import Page
 
 _WIDE = frozenset({"error_message", "sample_message", "summary", "note"})
@@ -14,6 +15,37 @@ _NEVER_SHOWN = frozenset(
     {"tenant_id", "event_id", "trace_id", "span_id", "parent_span_id", "depth", "provider", "change_id", "labels", "ended_at"}
 )
 """Columns a person rarely reads; ``--all-columns``, ``--json`` and ``--csv`` have them."""
+
+
+_RANKS = {
+    "version": 8, "after_sequence": 9, "workflow_id": 6, "first_at": 7, "steps": 6, "tool_calls": 5, "model_calls": 5,
+    "cache_read_tokens": 7, "cache_write_tokens": 7, "input_tokens": 4, "output_tokens": 4, "entries": 3, "unpriced": 2,
+    "sample_run_id": 6, "run_id": 5, "name": 3, "count": 2, "duration_ms": 2, "latency_ms": 2, "started_at": 3, "last_seen": 3,
+    "tokens_24h": 5, "latency_p50_ms": 4, "latency_p95_ms": 2, "last_at": 3, "severity": 4, "rule": 3, "alert_id": 7, "metric": 8,
+    "p50_ms": 2, "p99_ms": 2, "max_ms": 4, "mean_ms": 4,
+}  # fmt: skip
+"""What is left out first where the width does not do."""
+_ALWAYS = frozenset({
+    "agent_id", "kind", "status", "error_type", "error_message", "sample_message", "cost_usd", "at", "value", "model", "day",
+    "hour", "stream", "state", "summary", "tenant_id", "occurred_at", "p95_ms", "runs_24h", "failures_24h", "cost_usd_24h", "entry_id",
+})  # fmt: skip
+_OTHERS = 8
+
+
+def _rank(query: str, name: str) -> int:
+    if query == "runs" and name == "run_id":
+        # What one asks for next.
+        return 0
+    if query == "failures" and name in {"kind", "count"}:
+        return 2 if name == "kind" else 1
+    if query == "ledger" and name in {"entry_id", "kind"}:
+        return 1
+    return 0 if name in _ALWAYS else _RANKS.get(name, _OTHERS)
+
+
+def _title(name: str) -> str:
+    """Without the unit: cells carry theirs."""
+    return name.upper().replace("_", " ").removesuffix(" MS").replace(" USD", "")
 
 
 def shown_columns(page: Page, *, every: bool) -> list[str]:
@@ -33,12 +65,20 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-def table(page: Page, *, every: bool) -> tuple[list[Column], list[list[str]]]:
-    """Columns and cells."""
+def table(page: Page, now: datetime, *, every: bool) -> tuple[list[Column], list[list[str]]]:
+    """Columns and cells; moments are short, ``every`` shows all columns and whole moments."""
     names = shown_columns(page, every=every)
     first = {name: next((row[name] for row in page.rows if row.get(name) is not None), None) for name in names}
-    columns = [Column(name.upper().replace("_", " "), readable.is_number(name, first[name]), name in _WIDE) for name in names]
-    cells = [[readable.cell(name, row.get(name)) for name in names] for row in page.rows]
+    columns = [
+        Column(
+            _title(name),
+            readable.is_number(name, first[name]),
+            name in _WIDE,
+            0 if every else _rank(page.query, name),
+        )
+        for name in names
+    ]
+    cells = [[readable.cell(name, row.get(name), None if every else now) for name in names] for row in page.rows]
     if page.query == "run":
         _indent(names, page.rows, cells)
     return columns, cells

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from agent_manager.cli import output, readable
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.fitting import Column
 from agent_manager.cli.snapshots.files import ending, found
 from schemas.snapshots import SnapshotInfo, SnapshotProgress, SnapshotRequest
 from streams import subjects
@@ -117,7 +118,7 @@ def export(data: Path | None, file: Path | None, *, as_json: bool) -> None:
 
 
 _COLUMNS: Final = (
-    output.Column("NAME"), output.Column("WRITTEN"), output.Column("ROWS", right=True), output.Column("SIZE", right=True), output.Column("HOLDS", wrap=True),
+    Column("NAME"), Column("WRITTEN"), Column("ROWS", right=True), Column("SIZE", right=True), Column("HOLDS", wrap=True),
 )  # fmt: skip
 
 

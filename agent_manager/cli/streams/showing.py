@@ -11,6 +11,7 @@ from nats.js.api import StreamInfo
 from agent_manager.cli import output, readable
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
+from agent_manager.cli.fitting import Column
 from streams import topology
 from streams.apply import CannotApplyError, Drift
 from streams.apply import apply as apply_topology
@@ -95,8 +96,9 @@ def row(info: StreamInfo, kind: str) -> StreamRow:
 
 
 _COLUMNS = (
-    output.Column("NAME"), output.Column("IS"), output.Column("MESSAGES", right=True), output.Column("SIZE", right=True), output.Column("OF", right=True),
-    output.Column("FIRST", right=True), output.Column("LAST", right=True), output.Column("LAST WRITTEN"), output.Column("CONSUMERS", right=True),
+    Column("NAME"), Column("IS", rank=2), Column("MESSAGES", right=True), Column("SIZE", right=True), Column("OF", right=True),
+    Column("FIRST", right=True, rank=4), Column("LAST", right=True, rank=3), Column("LAST WRITTEN", rank=5),
+    Column("CONSUMERS", right=True, rank=1),
 )  # fmt: skip
 
 
