@@ -114,13 +114,14 @@ class _Audit:
         scope, wanted = self.scope, standing.standing
         rows_too = scope.has("aggregate")
         if rows_too and (scope.every_message or scope.tenant is not None):
-            return await walking.walk(self.client, standing, until, scope.tenant, book, self.findings)
+            walked = await walking.walk(self.client, standing, until, scope.tenant, book, self.findings)
+            if book is not None:
+                book.finish()
+            return walked
         if book is not None:
             async for stored in reading.records(self.client, standing):
                 book.see(stored)
-        await summing.sums(
-            self.client, standing, parts, book.processor if book is not None else None, self.findings, rows_too=rows_too
-        )
+        await summing.sums(self.client, standing, parts, book, self.findings, rows_too=rows_too)
         return max(0, wanted.last - wanted.after - len(standing.deleted))
 
     async def _records(self, standing: Standing, until: int, book: CoverageBook) -> None:
