@@ -52,13 +52,18 @@ async def sums(
             elif rows_too:
                 problem(standing.name, row, findings)
         if len(rows) >= MAX_PAGE:
-            findings.add(
-                "warning", f"{standing.name}.many",
-                f"more than {MAX_PAGE:,} things do not add up in {standing.name} between {part.after + 1:,} and {part.last:,}: not all are told",
-                first=part.after + 1, last=part.last,
-            )  # fmt: skip
+            many(standing.name, part, findings)
     if book is not None:
         book.tell(off)
+
+
+def many(stream: str, part: Range, findings: Findings) -> None:
+    """More is wrong than one answer holds."""
+    findings.add(
+        "warning", f"{stream}.many",
+        f"more than {MAX_PAGE:,} things do not add up in {stream} between {part.after + 1:,} and {part.last:,}: not all are told",
+        first=part.after + 1, last=part.last,
+    )  # fmt: skip
 
 
 def problem(stream: str, row: Row, findings: Findings) -> None:
