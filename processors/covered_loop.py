@@ -83,15 +83,22 @@ class Work(Protocol):
 
 def slices(messages: Sequence[Received], most_bytes: int) -> list[list[Received]]:
     """``messages`` cut into contiguous runs of at most ``most_bytes``, each of at least one."""
-    runs: list[list[Received]] = []
+    cut: list[list[Received]] = []
     size = 0
     for message in messages:
-        if not runs or size + len(message.data) > most_bytes:
-            runs.append([])
+        if not cut or size + len(message.data) > most_bytes:
+            cut.append([])
             size = 0
-        runs[-1].append(message)
+        cut[-1].append(message)
         size += len(message.data)
-    return runs
+    return cut
+
+
+def runs(messages: Sequence[Received], most_bytes: int, torn_until: int) -> list[list[Received]]:
+    """``slices``, but what a torn batch was to cover, up to ``torn_until``, is covered by one again, whatever its size."""
+    first = [message for message in messages if message.sequence <= torn_until]
+    rest = slices(messages[len(first) :], most_bytes)
+    return [first, *rest] if first else rest
 
 
 class CoveredLoop:
@@ -249,7 +256,8 @@ class CoveredLoop:
     async def _once(self) -> None:
         if (left := self._paced - time.monotonic()) > 0:
             await self.rest(left)
-        messages = await self._fetch()
+        until = self.writer.torn_until
+        messages = await (self._fetch() if until <= self.writer.position.covered else self._fetch_up_to(until))
         if self._reader.resets > self._resets:
             READER_RESETS.labels(self._hop.processor).inc(self._reader.resets - self._resets)
             self._resets = self._reader.resets
@@ -260,8 +268,20 @@ class CoveredLoop:
         if self._hop.contiguous and not await self._whole(messages):
             return
         self._paced = time.monotonic() + self._pace.pace_s
-        for run in slices(messages, self._pace.batch_bytes):
+        for run in runs(messages, self._pace.batch_bytes, until):
             await self._work.cover(run)
+
+    async def _fetch_up_to(self, until: int) -> list[Received]:
+        """All there is up to ``until``, and perhaps more; nothing when asked to stop meanwhile, or the lease is lost."""
+        taken: list[Received] = []
+        while not taken or taken[-1].sequence < until:
+            found = await self._fetch()
+            if self._stopping.is_set() or self._yielding or not self._leases.holds(self._hop.partition):
+                return []
+            taken += found
+            if not found and self._reader.caught_up:
+                break
+        return taken
 
     async def _fetch(self) -> list[Received]:
         """What there is to read; nothing when asked to stop meanwhile."""

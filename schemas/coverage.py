@@ -8,6 +8,17 @@ CORRECTIONS: Final = 9999
 """Not a share of the input: the partition of cost under which corrections of the ledger are covered."""
 
 
+class TornPart(Lenient):
+    """A message that stood already when the batch was completed it belongs to."""
+
+    sequence: Count
+    """Where it stands in the output stream: behind the record before, perhaps before records of other partitions."""
+    events: Count
+    """How many events it carries, or stands for."""
+    dead: bool = False
+    """Whether it is a dead letter."""
+
+
 class Coverage(Lenient):
     """One atomic batch's account of itself: ``received = valid + dead + duplicates``."""
 
@@ -31,4 +42,6 @@ class Coverage(Lenient):
     skipped: Count = 0
     """Events read that were none of this processor's business, not part of ``received``: calls without usage, for cost."""
     valid_by_kind: dict[str, int] = {}
+    torn: tuple[TornPart, ...] | None = None
+    """Outputs this record accounts for that an earlier attempt at its batch had left behind; none where nothing was torn."""
     at: Instant

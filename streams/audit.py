@@ -8,7 +8,7 @@ from typing import Any, Final
 from nats.aio.client import Client
 
 from streams import progress, subjects, topology
-from streams.auditing import asking, billing, gone, reading, summing, tenants, walking
+from streams.auditing import asking, billing, gone, reading, summing, tenant_summing, tenants, walking
 from streams.auditing.accounts import CoverageBook, Findings
 from streams.auditing.report import AuditImpossibleError, AuditReport
 from streams.auditing.scope import STREAMS, Range, Scope
@@ -113,14 +113,18 @@ class _Audit:
         """Stream and warehouse, message by message or by sums; returns how many messages stand in the range."""
         scope, wanted = self.scope, standing.standing
         rows_too = scope.has("aggregate")
-        if rows_too and (scope.every_message or scope.tenant is not None):
-            return await walking.walk(self.client, standing, until, scope.tenant, book, self.findings)
+        if rows_too and (scope.every_message or (scope.tenant is not None and standing.deleted_more)):
+            # Where more is gone than can be named, only reading tells whose it was.
+            walked = await walking.walk(self.client, standing, until, scope.tenant, book, self.findings)
+            if book is not None:
+                book.finish()
+            return walked
+        if rows_too and scope.tenant is not None:
+            return await tenant_summing.sums(self.client, standing, until, parts, scope.tenant, self.findings)
         if book is not None:
             async for stored in reading.records(self.client, standing):
                 book.see(stored)
-        await summing.sums(
-            self.client, standing, parts, book.processor if book is not None else None, self.findings, rows_too=rows_too
-        )
+        await summing.sums(self.client, standing, parts, book, self.findings, rows_too=rows_too)
         return max(0, wanted.last - wanted.after - len(standing.deleted))
 
     async def _records(self, standing: Standing, until: int, book: CoverageBook) -> None:

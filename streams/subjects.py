@@ -129,6 +129,11 @@ def events_matching(tenant: str | None, kind: str | None) -> str:
     return f"events.{token(tenant) if tenant else '*'}.{token(kind) if kind else '*'}"
 
 
+def kind_of(subject: str) -> str:
+    """The kind in ``events.<tenant>.<kind>``."""
+    return subject.rsplit(".", 1)[1]
+
+
 def dead(tenant: str, kind: str) -> str:
     """``dead.<tenant>.<kind>``; what may not stand in a subject becomes ``unknown``."""
     return f"dead.{tenant if is_token(tenant) else UNKNOWN}.{kind if is_token(kind) else UNKNOWN}"
@@ -152,6 +157,11 @@ def ledger(tenant: str) -> str:
 def ledger_corrections(tenant: str, day: str) -> str:
     """``ledger.<tenant>.corrections.<yyyymmdd>``: reversals and adjustments of entries whose calls happened on that day."""
     return f"ledger.{token(tenant)}.corrections.{token(day)}"
+
+
+def all_ledger_corrections() -> str:
+    """``ledger.*.corrections.*``: every reversal and adjustment; a filter."""
+    return "ledger.*.corrections.*"
 
 
 def cost_prices(user: str) -> str:

@@ -34,6 +34,7 @@ class Asked:
     end: str | None = None
     snapshot: str | None = None
     without_head: bool = False
+    start_over: bool = False
 
 
 def arguments(asked: Asked, data: Path, now: datetime) -> list[str]:
@@ -61,6 +62,8 @@ def arguments(asked: Asked, data: Path, now: datetime) -> list[str]:
         found += ["--snapshot", str(chosen)]
     if asked.without_head:
         found.append("--without-head")
+    if asked.start_over:
+        found.append("--start-over")
     return found
 
 

@@ -15,15 +15,19 @@ class BeingWrittenError(Exception):
 
 
 class PartialFile:
-    """``path`` under the name ``<path>.partial`` until ``finish``. Leaving the context without it removes what was written.
+    """``path`` under the name ``<path>.partial`` until ``finish``. Leaving the context without it removes what was written, unless ``keep``.
 
-    What a killed process left behind is removed by the next one.
+    What a killed process left behind is removed by the next one, unless that ``goes_on`` with it. ``about`` is a place to note what it is.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, goes_on: bool = False) -> None:
         self.path = path
+        self._goes_on = goes_on
+        self._kept = False
         self.partial = path.with_name(f"{path.name}.partial")
         self._lock_path = path.with_name(f"{path.name}.partial.lock")
+        self.about = path.with_name(f"{path.name}.partial.json")
+        self.about_new = path.with_name(f"{path.name}.partial.json.new")
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
@@ -42,22 +46,30 @@ class PartialFile:
             os.close(self._lock)
             self._lock = None
             raise BeingWrittenError(f"{self.path} was being written by another process until now")
-        self._remove()
+        if not self._goes_on:
+            self.remove()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
-            self._remove()
+            if not self._kept:
+                self.remove()
             self._lock_path.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
 
-    def _remove(self) -> None:
-        for left in (self.partial, self.partial.with_name(f"{self.partial.name}.wal")):
+    def keep(self, stays: bool = True) -> None:
+        """Whether what was written stays for another to go on with."""
+        self._kept = stays
+
+    def remove(self) -> None:
+        """Removes what was written so far; the note first, so that a file is never taken for what it is not."""
+        for left in (self.about, self.about_new, self.partial, self.partial.with_name(f"{self.partial.name}.wal")):
             left.unlink(missing_ok=True)
 
     def finish(self) -> None:
         """The file is whole: gives it its name. Raises FileExistsAlreadyError when that was taken meanwhile."""
+        self._kept = False
         descriptor = os.open(self.partial, os.O_RDONLY)
         try:
             os.fsync(descriptor)

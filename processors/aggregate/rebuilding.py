@@ -35,6 +35,10 @@ class ReplayFailedError(Exception):
         self.advice = advice
 
 
+class NotDeliveringError(ReplayFailedError):
+    """A stream does not say what comes next. Trying again helps: what was read so far is stored."""
+
+
 @dataclass(slots=True)
 class Progress:
     """How far a replay is; told a few times a second."""
@@ -82,8 +86,9 @@ class _Batches:
                 heard = time.monotonic()
             elif not self._done and time.monotonic() - heard > _SILENCE_S:
                 name = self._reader.source.stream
-                raise ReplayFailedError(
-                    f"{name} stopped delivering after {self._reader.position:,}", "Look at `agentops doctor`, then try again"
+                raise NotDeliveringError(
+                    f"{name} stopped delivering after {self._reader.position:,}",
+                    "Look at `agentops doctor`; the same command then goes on from here",
                 )
         return taken
 

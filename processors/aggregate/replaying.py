@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
 
 from processors.aggregate.standing import Wiped, judge
 from processors.aggregate.warehouse import Offset
@@ -45,6 +48,65 @@ class Impossible:
 
     reason: str
     advice: str
+
+
+class Begun(BaseModel):
+    """What an unfinished file was to become: the note beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    since: datetime | None = None
+    until: datetime | None = None
+    without_head: bool = False
+    snapshot: str | None = None
+    """The file, its size and when it was last changed."""
+
+    def told(self) -> str:
+        """As options of the command line."""
+        given = [
+            f"--from {self.since.isoformat()}" if self.since else "",
+            f"--until {self.until.isoformat()}" if self.until else "",
+            f"--snapshot {self.snapshot.split('|')[0]}" if self.snapshot else "",
+            "--without-head" if self.without_head else "",
+        ]
+        return " ".join(filter(None, given)) or "no options"
+
+
+OTHERWISE: Final = "or say --start-over to remove what is there, or name another file"
+
+
+def may_go_on(begun: Begun, wanted: Begun) -> Impossible | None:
+    """Why an unfinished file cannot become what is ``wanted`` now; None where it can."""
+    if begun == wanted:
+        return None
+    if begun.told() == wanted.told():
+        return Impossible(
+            "the unfinished replay into this file began from a snapshot that has changed since", f"Restore it, {OTHERWISE}"
+        )
+    return Impossible(
+        f"the unfinished replay into this file was begun with {begun.told()}, this one with {wanted.told()}",
+        f"Say the same to go on with it, {OTHERWISE}",
+    )
+
+
+def go_on(extent: Extent, held: Offset | None, *, without_head: bool) -> Read | Impossible:
+    """What is left to read of one stream, behind what an unfinished file holds of it."""
+    if held is None:
+        return decide(extent, None, without_head=without_head)
+    name = extent.stream
+    verdict = judge(name, held, extent.created, extent.last)
+    if isinstance(verdict, Wiped):
+        return Impossible(
+            f"the unfinished replay is not of this stream: {verdict.reason.split(';')[0]}", f"Restore the streams, {OTHERWISE}"
+        )
+    missing = extent.first - 1 - held.applied_sequence
+    if missing > 0:
+        return Impossible(
+            f"{name} begins at {extent.first:,} now: {missing:,} messages that the unfinished replay had not read have aged out or were purged",
+            "Say --start-over, with a newer snapshot or --without-head, or name another file",
+        )
+    last = extent.last if extent.until is None else min(extent.last, extent.until)
+    return Read(name, held.applied_sequence, max(held.applied_sequence, last))
 
 
 def decide(extent: Extent, snapshot: Offset | None, *, without_head: bool) -> Read | Impossible:

@@ -45,7 +45,7 @@ class Corrections:
     def __init__(self, client: Client, instance: str) -> None:
         self._client = client
         self._instance = instance
-        self._writer = CoveredWriter(client, topology.LEDGER, "cost", CORRECTIONS)
+        self._writer = CoveredWriter(client, topology.LEDGER, "cost", CORRECTIONS, (subjects.all_ledger_corrections(),))
         self._alone = asyncio.Lock()
         self._known: dict[tuple[str, str], dict[str, str]] = {}
         self._as_of = -1

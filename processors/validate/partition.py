@@ -149,7 +149,7 @@ class PartitionWork:
                 if coverage.missing:
                     log.warning("telemetry.missing", first=first, last=coverage.last_sequence, missing=coverage.missing)
                 position = await self._writer().commit(batch.outputs, coverage)
-                stored = position.record_sequence - len(batch.outputs), position.record_sequence
+                stored = position.first_sequence, position.record_sequence
                 memory.add(batch.rows, stored, self._alone, batch.messages[-1].stored_ns)
                 self._shared.purger.covered(position.covered)
                 self._count(batch, time.perf_counter() - began)

@@ -1,7 +1,8 @@
 """The sums of an audit: pure, fed in order of sequence, bounded in memory."""
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -82,6 +83,51 @@ class Applied:
 
 
 @dataclass(slots=True)
+class Mismatch:
+    """A coverage record that tells of other outputs than stand between the record before it and itself."""
+
+    sequence: int
+    told: int
+    found: int
+    dead: bool = False
+    """Whether it is about dead letters, of which there may be more than it tells: a kill writes some again."""
+
+    @property
+    def wrong(self) -> bool:
+        """Whether that is still so."""
+        return self.found < self.told if self.dead else self.found != self.told
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A message that was left behind by a torn batch, and the record that accounts for it, with another record between."""
+
+    sequence: int
+    events: int
+    dead: bool
+    record: int
+
+
+def settle(off: Sequence[Mismatch], completed: Sequence[Completed]) -> list[Mismatch]:
+    """What is still wrong with ``off`` (in order of sequence), after what was left behind counts for the record that accounts for it.
+
+    Between a torn part and its record another partition may have stored a batch: its record has too much before it, the other too little.
+    """
+    for dead in (False, True) if completed else ():
+        kind = [one for one in off if one.dead is dead]
+        by_record = {one.sequence: one for one in kind}
+        order = [one.sequence for one in kind]
+        for part in completed:
+            if part.dead is not dead or part.record not in by_record:
+                continue
+            by_record[part.record].found += part.events
+            place = bisect_left(order, part.sequence)
+            if order[place] < part.record:
+                kind[place].found -= part.events
+    return [one for one in off if one.wrong]
+
+
+@dataclass(slots=True)
 class CoverageBook:
     """Checks one processor's coverage records against each other, and against the outputs stored before each of them where it sees those.
 
@@ -106,6 +152,11 @@ class CoverageBook:
     missing: int = 0
     until: dict[int, int] = field(default_factory=dict)
     """Last input sequence covered, by partition."""
+    completed: list[Completed] = field(default_factory=list)
+    """What torn batches had left behind and another partition's record closed, until its own accounted for it."""
+    _newest: int = 0
+    """Where the record before stands, whichever partition's."""
+    _off: list[Mismatch] = field(default_factory=list)
     _made: int = 0
     _buried: int = 0
     _closed: bool = False
@@ -123,6 +174,12 @@ class CoverageBook:
     def _close(self, sequence: int, record: Coverage) -> None:
         told = {0: "", CORRECTIONS: " for corrections"}.get(record.partition, f" of partition {record.partition}")
         where = f"coverage record {sequence} of {self.processor}{told}"
+        self.completed += [
+            Completed(part.sequence, part.events, part.dead, sequence)
+            for part in record.torn or ()
+            if part.sequence < self._newest
+        ]
+        self._newest = sequence
         self._follow(sequence, record, where)
         self._add_up(sequence, record, where)
         self.records += 1
@@ -184,16 +241,26 @@ class CoverageBook:
         if not self.counting or not (self._closed or self.from_the_start):
             return
         if self._made != record.valid:
-            self.findings.add(
-                "error", f"{self.processor}.outputs",
-                f"{where} tells of {record.valid:,} valid, the {self.outputs} messages before it carry {self._made:,}",
-                sequence=sequence, told=record.valid, found=self._made,
-            )  # fmt: skip
+            self._off.append(Mismatch(sequence, record.valid, self._made))
         if self.outputs == subjects.beginning(subjects.ALL_EVENTS) and self._buried < record.dead:
+            self._off.append(Mismatch(sequence, record.dead, self._buried, dead=True))
+
+    def finish(self) -> None:
+        """All has been seen: tells of records whose outputs are others than they say."""
+        self.tell(self._off)
+
+    def tell(self, off: Sequence[Mismatch]) -> None:
+        """Tells of those of ``off`` that no torn batch explains."""
+        for one in settle(off, self.completed):
+            kind, carry = (
+                ("dead", "dead letters before it stand for")
+                if one.dead
+                else ("valid", f"{self.outputs} messages before it carry")
+            )
             self.findings.add(
                 "error", f"{self.processor}.outputs",
-                f"{where} tells of {record.dead:,} dead, the dead letters before it stand for {self._buried:,}",
-                sequence=sequence, told=record.dead, found=self._buried,
+                f"coverage record {one.sequence} of {self.processor} tells of {one.told:,} {kind}, the {carry} {one.found:,}",
+                sequence=one.sequence, told=one.told, found=one.found,
             )  # fmt: skip
 
 

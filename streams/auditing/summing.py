@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from schemas.queries import MAX_PAGE
 from streams.auditing import asking
-from streams.auditing.accounts import MOST_ALIKE, Findings
+from streams.auditing.accounts import MOST_ALIKE, CoverageBook, Findings, Mismatch
 from streams.auditing.scope import Range
 from streams.auditing.standing import Standing
 
@@ -32,25 +32,38 @@ async def windows(client: Client, standing: Standing, until: int) -> list[Range]
 
 
 async def sums(
-    client: Client, standing: Standing, parts: list[Range], account: str | None, findings: Findings, *, rows_too: bool = True
+    client: Client,
+    standing: Standing,
+    parts: list[Range],
+    book: CoverageBook | None,
+    findings: Findings,
+    *,
+    rows_too: bool = True,
 ) -> None:
-    """Finds what does not add up in ``parts``; ``account`` names who answers for the outputs, where that is audited."""
+    """Finds what does not add up in ``parts``; ``book`` holds the records of who answers for the outputs, where that is audited."""
+    off: list[Mismatch] = []
     for part in parts:
         rows = await asking.rows(client, check="problems", stream=standing.name, after=part.after, until=part.last, most=MAX_PAGE)
         for row in rows:
             if row["problem"] in {"outputs", "letters"}:
-                if account is not None:
-                    output(account, row, findings)
+                off.append(Mismatch(row["first_sequence"], row["expected"], row["found"], dead=row["problem"] == "letters"))
             elif rows_too and row["problem"] == "hole":
                 await _hole(client, standing, row["first_sequence"], row["last_sequence"], findings)
             elif rows_too:
                 problem(standing.name, row, findings)
         if len(rows) >= MAX_PAGE:
-            findings.add(
-                "warning", f"{standing.name}.many",
-                f"more than {MAX_PAGE:,} things do not add up in {standing.name} between {part.after + 1:,} and {part.last:,}: not all are told",
-                first=part.after + 1, last=part.last,
-            )  # fmt: skip
+            many(standing.name, part, findings)
+    if book is not None:
+        book.tell(off)
+
+
+def many(stream: str, part: Range, findings: Findings) -> None:
+    """More is wrong than one answer holds."""
+    findings.add(
+        "warning", f"{stream}.many",
+        f"more than {MAX_PAGE:,} things do not add up in {stream} between {part.after + 1:,} and {part.last:,}: not all are told",
+        first=part.after + 1, last=part.last,
+    )  # fmt: skip
 
 
 def problem(stream: str, row: Row, findings: Findings) -> None:
@@ -78,17 +91,6 @@ def problem(stream: str, row: Row, findings: Findings) -> None:
                 "warning", f"{stream}.unreadable", f"{what} had {found:,} lines the warehouse could not read: dead letters",
                 sequence=sequence,
             )  # fmt: skip
-
-
-def output(processor: str, row: Row, findings: Findings) -> None:
-    """A coverage record that tells of other outputs than there are."""
-    kind = "valid" if row["problem"] == "outputs" else "dead"
-    sequence, told, found = row["first_sequence"], row["expected"], row["found"]
-    findings.add(
-        "error", f"{processor}.outputs",
-        f"coverage record {sequence} of {processor} tells of {told:,} {kind}, the messages before it carry {found:,}",
-        sequence=sequence, told=told, found=found,
-    )  # fmt: skip
 
 
 async def _hole(client: Client, standing: Standing, first: int, last: int, findings: Findings) -> None:

@@ -18,7 +18,7 @@ from schemas.ledger import LedgerEntry
 from streams import audit, subjects, topology
 from streams.apply import apply
 from streams.audit import AuditReport, Scope
-from streams.auditing import heads, summing
+from streams.auditing import gone, heads, summing, tenant_summing
 from streams.auditing.accounts import CoverageBook, Findings, Stored
 from streams.auditing.scope import Range, ScopeError
 from streams.auditing.standing import Standing
@@ -149,6 +149,42 @@ class TestTenants:
         await client.jsm().purge_stream(topology.EVENTS, subject=subjects.events("umbra", "step"))
         assert problems(await look(client, tenant="umbra")) == ["EVENTS.purged"]
         assert problems(await look(client, tenant="acme")) == ["EVENTS.rows"]
+
+    async def test_sums_and_headers_find_the_same_of_a_tenant(self, running: Running, wire: Wire, client: Client) -> None:
+        """Whatever is wrong, and whosever: missing in the warehouse, gone from the stream, other rows, other counts."""
+        for _ in range(3):
+            await wire.events(
+                *(accepted("step.completed", tenant=tenant) for _ in range(8) for tenant in ("acme", "umbra")), per_message=1
+            )
+        await running.caught_up()
+        found = running.rows(
+            "SELECT sequence, split_part(subject, '.', 2) FROM applied_messages WHERE subject LIKE 'events.%' ORDER BY 1"
+        )
+        of = {tenant: [row[0] for row in found if row[1] == tenant] for tenant in ("acme", "umbra")}
+        missing = [*of["acme"][2:5], *of["umbra"][4:6], of["acme"][20], of["acme"][-1]]
+        await alter(running, f"DELETE FROM applied_messages WHERE sequence IN ({', '.join(map(str, missing))})")
+        await alter(running, f"DELETE FROM steps WHERE stream_sequence IN ({', '.join(map(str, [*missing, of['umbra'][9]]))})")
+        await alter(running, f"UPDATE applied_messages SET events = 2 WHERE sequence = {of['acme'][10]}")
+        await alter(running, f"UPDATE applied_messages SET unreadable = 1 WHERE sequence = {of['umbra'][12]}")
+        for sequence in (of["acme"][7], of["acme"][8], of["umbra"][15], of["umbra"][5]):
+            await client.jsm().delete_msg(topology.EVENTS, sequence)
+        for tenant, wrong in (("acme", 8), ("umbra", 5)):
+            told = {}
+            for every in (False, True):
+                report = await look(client, tenant=tenant, every_message=every, stages=("aggregate",))
+                told[every] = {(one.severity, one.check, one.details.get("sequence")) for one in report.findings}
+                assert len(report.of("error")) + len(report.of("warning")) == wrong
+                assert report.counts["EVENTS"]["messages"] == 24 - 2
+            assert told[False] == told[True]
+            assert {check for _, check, _ in told[True]} >= {"EVENTS.applied", "EVENTS.purged"}
+
+    @given(st.sets(st.integers(1, 200)), st.integers(0, 20))
+    def test_what_is_near_is_read_together(self, sequences: set[int], near: int) -> None:
+        apart = gone.runs(sequences)
+        together = tenant_summing.spans(apart, near)
+        assert all(any(one.after <= run.after and run.last <= one.last for one in together) for run in apart)
+        assert all(second.after - first.last > near for first, second in pairwise(together))
+        assert {one.after for one in together} <= {run.after for run in apart}
 
     async def test_a_row_given_to_another_tenant_is_found(self, two: Running, client: Client) -> None:
         await alter(two, "UPDATE steps SET tenant_id = 'umbra'")

@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 
 from processors.aggregate.partial import BeingWrittenError, FileExistsAlreadyError, PartialFile
-from processors.aggregate.replaying import Extent, Impossible, Read, decide
+from processors.aggregate.replaying import Extent, Impossible, Read, decide, go_on
 from processors.aggregate.warehouse import Offset
 from schemas.alerts import AlertChange
 from schemas.events import REQUIRED
@@ -243,25 +243,98 @@ async def test_a_warehouse_in_use_is_no_snapshot(server: EmbeddedServer, lived: 
     assert list(tmp_path.glob("built*")) == []
 
 
-async def test_a_replay_killed_midway_leaves_nothing_that_looks_whole(
-    server: EmbeddedServer, running: Running, wire: Wire, client: Client, tmp_path: Path
-) -> None:
-    for _ in range(40):
-        await wire.events(*(accepted("step.completed") for _ in range(20)), per_message=1)
-    into = tmp_path / "built.duckdb"
-    process = await begin(server, into, AGENTOPS_AGGREGATE_BATCH_EVENTS="1")
+async def killed_midway(server: EmbeddedServer, into: Path, messages: int, *more: str) -> int:
+    """A replay killed without warning once it has read so many messages; returns how many there were to read."""
+    process = await begin(server, into, *more, AGENTOPS_AGGREGATE_BATCH_EVENTS="1")
     assert process.stdout is not None
-    line = json.loads(await process.stdout.readline())
-    assert line["state"] == "reading"
+    line: dict[str, Any] = {"messages": 0}
+    while line["messages"] < messages:
+        line = {"messages": 0} | json.loads(await process.stdout.readline())
     process.send_signal(signal.SIGKILL)
     await process.wait()
-    assert 0 < line["messages"] < line["of"]
+    assert line["messages"] < line["of"]
     assert not into.exists()
-    assert into.with_name("built.duckdb.partial").exists()
+    assert into.with_name(f"{into.name}.partial").exists()
+    total = line["of"]
+    assert isinstance(total, int)
+    return total
+
+
+async def many(wire: Wire, number: int = 40) -> None:
+    """As many transactions as there are messages, for a replay that takes one event at a time."""
+    for _ in range(number):
+        await wire.events(*(accepted("step.completed") for _ in range(20)), per_message=1)
+
+
+async def test_a_replay_killed_twice_goes_on_and_equals_the_live_one_table_by_table(
+    server: EmbeddedServer, lived: Running, wire: Wire, client: Client, tmp_path: Path
+) -> None:
+    """What came meanwhile is in it too."""
+    await many(wire, 20)
+    await wire.ledger(charge(accepted("model_call.completed")))
+    into = tmp_path / "built.duckdb"
+    total = await killed_midway(server, into, 30)
+    await more(wire, client)
+    await killed_midway(server, into, 20)
+    await more(wire, client)
     said = await replay(server, into)
     assert said.code == 0, said.lines
-    same(await at_rest(running), tables(into))
+    [note] = [line for line in said.lines if line["state"] == "note"]
+    assert note["message"].startswith("goes on where it was stopped: ")
+    assert note["held"] >= 50
+    assert said.last["messages"] == said.last["of"] <= total - 50 + 100
+    same(await at_rest(lived), tables(into))
     assert sorted(path.name for path in tmp_path.glob("built*")) == ["built.duckdb"]
+
+
+async def test_a_replay_from_a_snapshot_goes_on_too(
+    server: EmbeddedServer, lived: Running, wire: Wire, client: Client, tmp_path: Path
+) -> None:
+    taken = await snapshot(client, "before")
+    await many(wire)
+    await client.jsm().purge_stream(topology.EVENTS, seq=taken.offsets["EVENTS"] + 1)
+    into = tmp_path / "built.duckdb"
+    await killed_midway(server, into, 30, "--snapshot", taken.path)
+    other = await replay(server, into, "--without-head")
+    assert other.code == 1
+    assert f"was begun with --snapshot {taken.path}, this one with --without-head" in other.last["message"]
+    said = await replay(server, into, "--snapshot", taken.path)
+    assert said.code == 0, said.lines
+    assert said.last["of"] < 840
+    same(await at_rest(lived), tables(into))
+
+
+async def test_what_another_replay_left_is_refused_until_told_to_start_over(
+    server: EmbeddedServer, running: Running, wire: Wire, client: Client, tmp_path: Path
+) -> None:
+    await many(wire)
+    into = tmp_path / "built.duckdb"
+    await killed_midway(server, into, 30)
+    left = sorted(path.name for path in tmp_path.glob("built*") if path.suffix != ".lock")
+    until_now = datetime.now(UTC).isoformat()
+    said = await replay(server, into, "--until", until_now)
+    assert said.code == 1
+    assert f"was begun with no options, this one with --until {until_now}" in said.last["message"]
+    assert "--start-over" in said.last["advice"]
+    assert sorted(path.name for path in tmp_path.glob("built*")) == left
+    await client.jsm().purge_stream(topology.EVENTS, seq=300)
+    said = await replay(server, into)
+    assert said.code == 1
+    assert "EVENTS begins at 300 now: " in said.last["message"]
+    assert into.with_name("built.duckdb.partial").exists()
+    said = await replay(server, into, "--until", until_now, "--start-over", "--without-head")
+    assert said.code == 0, said.lines
+    assert len(tables(into)["applied_messages"]) == 840 - 299
+    assert sorted(path.name for path in tmp_path.glob("built*")) == ["built.duckdb"]
+
+
+async def test_what_has_no_note_is_begun_anew(server: EmbeddedServer, running: Running, wire: Wire, tmp_path: Path) -> None:
+    """Killed before it had read anything; or somebody's leftovers."""
+    await many(wire, 1)
+    (tmp_path / "built.duckdb.partial").write_text("half a snapshot")
+    said = await replay(server, tmp_path / "built.duckdb")
+    assert said.code == 0, said.lines
+    same(await at_rest(running), tables(tmp_path / "built.duckdb"))
 
 
 async def test_a_replay_asked_to_stop_removes_what_it_wrote(
@@ -356,6 +429,36 @@ class TestDeciding:
             assert found == answer
         else:
             assert answer in str(found.reason if isinstance(found, Impossible) else found.note)
+
+    @pytest.mark.parametrize(
+        ("extent", "held", "without_head", "answer"),
+        [
+            (Extent("EVENTS", 1, 90, NOW), None, False, Read("EVENTS", 0, 90)),
+            (Extent("EVENTS", 41, 90, NOW), None, False, "there is no snapshot"),
+            (Extent("EVENTS", 1, 90, NOW), offset(30), False, Read("EVENTS", 30, 90)),
+            (Extent("EVENTS", 31, 90, NOW), offset(30), False, Read("EVENTS", 30, 90)),
+            (
+                Extent("EVENTS", 32, 90, NOW),
+                offset(30),
+                True,
+                "begins at 32 now: 1 messages that the unfinished replay had not read",
+            ),
+            (Extent("EVENTS", 1, 90, NOW, since=20, until=80), offset(30), False, Read("EVENTS", 30, 80)),
+            (Extent("EVENTS", 1, 90, NOW, since=20, until=80), None, False, Read("EVENTS", 20, 80)),
+            (Extent("EVENTS", 1, 90, NOW, until=30), offset(30), False, Read("EVENTS", 30, 30)),
+            (Extent("EVENTS", 1, 90, NOW + timedelta(days=1)), offset(30), False, "the unfinished replay is not of this stream"),
+            (Extent("EVENTS", 1, 20, NOW), offset(30), False, "the unfinished replay is not of this stream"),
+        ],
+    )
+    def test_what_is_left_to_read_of_a_stream(
+        self, extent: Extent, held: Offset | None, without_head: bool, answer: Read | str
+    ) -> None:
+        found = go_on(extent, held, without_head=without_head)
+        if isinstance(answer, Read):
+            assert found == answer
+        else:
+            assert isinstance(found, Impossible)
+            assert answer in found.reason
 
 
 class TestPartialFiles:

@@ -24,6 +24,9 @@ Snapshot = Annotated[
     str | None, typer.Option("--snapshot", help="Start from this snapshot: a file, or a name of `snapshot list`.")
 ]
 WithoutHead = Annotated[bool, typer.Option("--without-head", help="Go without what no longer stands at the head of a stream.")]
+StartOver = Annotated[
+    bool, typer.Option("--start-over", help="Remove an unfinished replay into this file instead of going on with it.")
+]
 
 
 @app.command(epilog="Example: agentops snapshot export /backup/warehouse.duckdb")
@@ -49,10 +52,11 @@ def replay(
     end: End = None,
     snapshot: Snapshot = None,
     without_head: WithoutHead = False,
+    start_over: StartOver = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Build a warehouse from the streams into a new file; the running one is left alone."""
     from agent_manager.cli import replaying
 
-    replaying.replay(data, replaying.Asked(into, begin, end, snapshot, without_head), as_json=as_json)
+    replaying.replay(data, replaying.Asked(into, begin, end, snapshot, without_head, start_over), as_json=as_json)

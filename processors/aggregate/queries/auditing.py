@@ -94,7 +94,7 @@ def _extent(params: AuditParams) -> Question:
 def _problems(params: AuditParams) -> Question:
     """One row for each thing that does not add up within the warehouse; none where all is well.
 
-    ``hole``: sequences no message was applied of. ``rows``: a message has other rows than it had lines. ``stray``: rows of no message.
+    ``hole``: sequences no message was applied of, whosever they would be. ``rows``: a message has other rows than it had lines. ``stray``: rows of no message.
     ``counts``: a message had other lines than it promised. ``unreadable``: lines that became dead letters. ``outputs``,
     ``letters``: the messages before a coverage record carry other numbers than it tells.
     """
@@ -108,15 +108,12 @@ def _problems(params: AuditParams) -> Question:
         """SELECT sequence, sequence, subject, events, lines, 'counts' FROM messages
             WHERE events <> lines AND split_part(subject, '.', 1) <> $letter""",
         "SELECT sequence, sequence, subject, 0, unreadable, 'unreadable' FROM messages WHERE unreadable > 0",
+        """SELECT before + 1, sequence - 1, NULL, sequence - before - 1, 0, 'hole' FROM (
+            SELECT sequence, lag(sequence, 1, $after) OVER (ORDER BY sequence) AS before
+            FROM (SELECT sequence FROM applied UNION ALL SELECT $until + 1 WHERE $until < 2::BIGINT ** 62)
+        ) WHERE sequence > before + 1""",
     ]
     whole = params.tenant is None
-    if whole:
-        checks.append(
-            """SELECT before + 1, sequence - 1, NULL, sequence - before - 1, 0, 'hole' FROM (
-                SELECT sequence, lag(sequence, 1, $after) OVER (ORDER BY sequence) AS before
-                FROM (SELECT sequence FROM messages UNION ALL SELECT $until + 1 WHERE $until < 2::BIGINT ** 62)
-            ) WHERE sequence > before + 1"""
-        )
     if whole and _WRITER[stream]:
         given.parameters |= {"writer": _WRITER[stream], "output": _OUTPUT[stream]}
         checks += [
@@ -127,6 +124,7 @@ def _problems(params: AuditParams) -> Question:
         WITH messages AS MATERIALIZED (
             SELECT sequence, subject, events, lines, unreadable FROM applied_messages WHERE {given.text()}
         ),
+        applied AS ({"SELECT sequence FROM messages" if whole else "SELECT sequence FROM applied_messages WHERE stream = $stream AND sequence > $after AND sequence <= $until"}),
         counted AS ({_counted(stream, _WITHIN)}),
         held AS (
             SELECT coalesce(messages.sequence, counted.sequence) AS sequence, subject, lines - unreadable AS expected, coalesce(rows, 0) AS rows
