@@ -8,6 +8,7 @@ from schemas.model import Wire
 from schemas.wording import said
 
 _SHOWN = 120
+_PARTS = ("(array of ", "(object with ")
 _SECRET = ("password", "secret", "token", "api_key", "apikey", "authorization", "credential")
 
 
@@ -22,7 +23,9 @@ class FieldError(Wire):
 
     def told(self, where: str | None = None) -> str:
         """``$.limit: must be at most 5,000 (is 9000)``, under another name where ``where`` gives one."""
-        return f"{self.loc if where is None else where}: {self.msg}{'' if self.value is None else f' (is {self.value})'}"
+        # What only says that there are many parts helps nobody.
+        plain = self.value is not None and not self.value.startswith(_PARTS)
+        return f"{self.loc if where is None else where}: {self.msg}{f' (is {self.value})' if plain else ''}"
 
 
 def json_path(loc: tuple[int | str, ...]) -> str:

@@ -222,8 +222,8 @@ async def test_the_health_door_tells_what_it_waits_for(sidecar: Sidecar) -> None
     [
         (["--agent-id", "a", "--tenant", "t"], "--command or its --url"),
         (["--agent-id", "manager", "--tenant", "t", "--", "x"], "reserved"),
-        (["--agent-id", "a b", "--tenant", "t", "--", "x"], "agent_id"),
-        (["--agent-id", "a", "--tenant", "t", "--probe", "dns", "--", "x"], "probes"),
+        (["--agent-id", "a b", "--tenant", "t", "--", "x"], "--agent-id"),
+        (["--agent-id", "a", "--tenant", "t", "--probe", "dns", "--", "x"], "--probe"),
         (["--agent-id", "a", "--", "x"], "tenant"),
     ],
 )
