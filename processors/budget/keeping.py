@@ -206,13 +206,13 @@ class Keeping:
                     await self._reader.close()
                 # A new tenant's entries begin where its book begins, which the others may have passed by now.
                 start = self._position if self._begin_at is None else min(self._position, self._begin_at)
-                filters = tuple(subjects.ledger(tenant) for tenant in sorted(tenants))
+                filters = tuple(subject for tenant in sorted(tenants) for subject in subjects.ledger_of(tenant))
                 self._reader = OrderedReader(self._client, Source(topology.LEDGER, filters), start) if filters else None
                 self._reading, self._begin_at = tenants, None
             return self._reader
 
     async def _take(self, message: Received) -> None:
-        tenant = message.subject.rsplit(".", 1)[-1]
+        tenant = message.subject.split(".", 2)[1]
         spent, wrong = spends(message.data, self._settings.tolerance, self._shelf.tenant(tenant).wanted)
         if wrong:
             LOOP_ERRORS.labels(NAME).inc()

@@ -78,7 +78,7 @@ async def _read(client: Client, definition: BudgetDefinition, gap: Gap, after: i
     """The same from LEDGER itself, messages ``after`` … ``gap.up_to``."""
     if after >= gap.up_to:
         return []
-    reader = OrderedReader(client, Source(topology.LEDGER, (subjects.ledger(definition.tenant_id),)), after)
+    reader = OrderedReader(client, Source(topology.LEDGER, subjects.ledger_of(definition.tenant_id)), after)
     found: list[Part] = []
     try:
         while True:

@@ -68,6 +68,13 @@ async def spend(client: Client, *entries: LedgerEntry, tenant: str = TENANT) -> 
     return ack.seq
 
 
+async def correct(client: Client, *entries: LedgerEntry) -> int:
+    """Reversals and adjustments where cost writes them; the sequence."""
+    subject = subjects.ledger_corrections(TENANT, f"{entries[0].occurred_at:%Y%m%d}")
+    headers = {CONTENT_TYPE: NDJSON, EVENT_COUNT: str(len(entries))}
+    return (await client.jetstream().publish(subject, lines(entries), headers=headers)).seq
+
+
 async def define(client: Client, *definitions: BudgetDefinition) -> None:
     bucket = await TypedBucket.open(client, topology.BUDGETS, BudgetDefinition)
     for each in definitions:
