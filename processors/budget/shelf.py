@@ -8,6 +8,7 @@ from typing import Final
 from processors.budget.books import Book
 from processors.budget.checkpoints import Kept
 from processors.budget.enforcing import event, stops, telling
+from processors.budget.judging import settle
 from processors.budget.spending import FIELD, Spend
 from schemas.budgets import BudgetDefinition, budget_key
 from schemas.state import AgentRecord
@@ -112,7 +113,7 @@ class Shelf:
     def judge(self, kept: Kept, registry: Mapping[str, AgentRecord], now: datetime) -> int:
         """Puts what follows from the book as it stands into its outbox; how many thresholds were reached."""
         book, hits = kept.book, 0
-        for hit in book.settle():
+        for hit in settle(book):
             kept.unsaved = True
             if hit.reached.event_id in self.told:
                 continue

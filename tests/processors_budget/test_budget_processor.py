@@ -12,7 +12,7 @@ import orjson
 import pytest
 from nats.aio.client import Client
 
-from processors.budget import keeping
+from processors.budget import acting, defining, keeping
 from schemas.budgets import BudgetFlag
 from schemas.commands import Command
 from schemas.state import AgentRecord
@@ -221,7 +221,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
         self._offset = moment - datetime.now(UTC)
-        monkeypatch.setattr(keeping, "_now", self.__call__)
+        for module in acting, defining, keeping:
+            monkeypatch.setattr(module, "_now", self.__call__)
 
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self._offset
@@ -352,7 +353,7 @@ async def test_only_the_ledger_of_tenants_with_budgets_is_read_and_a_new_one_joi
         await until(has_spent(client, "3.0"), "the first tenant's sum")
         await until(has_spent(client, "6.0", "o"), "the other's, from before it was read and after")
         assert processor._keeping is not None
-        assert processor._keeping._reading == {TENANT, "other"}
+        assert processor._keeping.ledger.tenants == {TENANT, "other"}
 
 
 async def test_it_outlives_the_server_being_killed_under_it(server: EmbeddedServer, client: Client) -> None:
