@@ -9,7 +9,7 @@ from nats.aio.client import Client
 
 from processors.budget.checkpoints import Checkpoints, Kept
 from processors.budget.enforcing import flag, stands
-from processors.budget.shelf import Shelf
+from processors.budget.shelf import Shelf, word
 from schemas.budgets import BudgetFlag
 from schemas.state import AgentRecord
 from service.instruments import BUDGET_CROSSINGS, BUDGET_DETECTION_SECONDS
@@ -74,6 +74,23 @@ class Acting:
             await self._checkpoints.save(kept)
         except TRANSIENT as error:
             log.warning("budget.not_saved", budget=kept.key, error=repr(error))
+
+    async def take_leave(self, kept: Kept) -> bool:
+        """Tells that a budget is no more and leaves nothing of it behind; False where that did not succeed yet."""
+        word(kept)
+        try:
+            if kept.flag is not None:
+                await self._flags.delete(kept.key)
+                kept.flag = None
+            if kept.to_save:
+                await self._checkpoints.save(kept)
+            await self.deliver(kept)
+            if not kept.outbox:
+                await self._checkpoints.forget(kept.key)
+        except TRANSIENT as error:
+            log.warning("budget.not_forgotten", budget=kept.key, error=repr(error))
+            return False
+        return not kept.outbox
 
     async def deliver(self, kept: Kept) -> None:
         """Tells what is saved, in order."""

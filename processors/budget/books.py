@@ -4,14 +4,15 @@ A book counts every ledger message after ``live_after`` as it is read. What earl
 filled in (``gaps``); until then a period is not judged (``judging``). Taking a message twice leaves the book as once.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
 from processors.budget.periods import Span, name_of, rolling_name, slot_s, span_of
 from processors.budget.spending import Spend, in_scope
-from processors.budget.tallies import EPOCH, SLACK, ZERO, Tally
+from processors.budget.tallies import EPOCH, NEVER, SLACK, ZERO, Lapsed, Tally
 from schemas.budgets import FULL, BudgetDefinition
 
 MOST_TALLIES: Final = 32
@@ -47,10 +48,15 @@ class Book:
     """Minutes from 1970 to ``clock``."""
     touched: set[datetime] = field(default_factory=set)
     """Tallies that changed since they were last judged."""
+    lapsed: list[Lapsed] = field(default_factory=list)
+    """Thresholds that hold no longer, and were not told so yet."""
+    rolls_at: datetime = NEVER
+    """When the first period ends in which a threshold holds."""
 
     def __post_init__(self) -> None:
         self.applied = max(self.applied, self.live_after)
         self.clock_minute = int(self.clock.timestamp()) // 60
+        self._roll_over()
 
     @property
     def rolling_s(self) -> int | None:
@@ -146,6 +152,8 @@ class Book:
             self.clock_minute = minute
             for old in [each for each in self.minutes if each <= minute - 60]:
                 del self.minutes[old]
+        if now >= self.rolls_at:
+            self._roll_over()
         tally = self.current()
         if self.rolling_s is None:
             return
@@ -157,8 +165,32 @@ class Book:
                 tally.entries -= entries
                 self._rearm(tally)
 
+    def _roll_over(self) -> None:
+        """What held in periods that are over holds no longer; what was reached late, in a period over already, is left to stand."""
+        ends = NEVER
+        if self.rolling_s is None:
+            for tally in self.tallies.values():
+                if tally.late or not any(not reached.over for reached in tally.crossed.values()):
+                    continue
+                if tally.span.end <= self.clock:
+                    self.lapse(tally, "the period is over")
+                else:
+                    ends = min(ends, tally.span.end)
+        self.rolls_at = ends
+
+    def lapse(self, tally: Tally, why: str, thresholds: Iterable[int] | None = None) -> None:
+        """``thresholds``, or all that hold, hold no longer; whether they can be reached again is not decided by it."""
+        for threshold in tuple(tally.crossed if thresholds is None else thresholds):
+            reached = tally.crossed[threshold]
+            if not reached.over:
+                tally.crossed[threshold] = replace(reached, over=True)
+                limit = self.definition.limit_usd
+                self.lapsed.append(Lapsed(threshold, reached, self.period(tally), limit, tally.spent, self.clock, why))
+
     def _rearm(self, tally: Tally) -> None:
-        for threshold in [each for each in tally.crossed if tally.spent < self.amount(each) * _REARMED_BELOW]:
+        fallen = [each for each in tally.crossed if tally.spent < self.amount(each) * _REARMED_BELOW]
+        self.lapse(tally, "spending has left the window", fallen)
+        for threshold in fallen:
             del tally.crossed[threshold]
             if threshold == FULL:
                 tally.asked.clear()

@@ -10,9 +10,9 @@ from processors.budget.acting import Acting
 from processors.budget.checkpoints import Checkpoints, Kept
 from processors.budget.crossings import told_already
 from processors.budget.following import Following
-from processors.budget.judging import redefine
+from processors.budget.judging import end, redefine
 from processors.budget.settings import BudgetSettings
-from processors.budget.shelf import Shelf, opened
+from processors.budget.shelf import Shelf, opened, word
 from schemas.budgets import BudgetDefinition, BudgetFlag, budget_key
 from streams import topology
 from streams.kv import Entry, TypedBucket
@@ -44,6 +44,8 @@ class Defining:
         self._flags = flags
         self._seen: dict[str, int] = {}
         self._suspected: set[str] = set()
+        self._leaving: dict[str, Kept] = {}
+        """Deleted, and not told so yet."""
 
     async def restore(self, saved: dict[str, Kept], last: int) -> None:
         """Goes on with the books that were saved; budgets without one are summed up anew. ``last``: where LEDGER ends."""
@@ -56,13 +58,17 @@ class Defining:
             kept = saved.pop(entry.key, None)
             if kept is None or kept.book.applied == LOST or not redefine(kept.book, definition, entry.revision):
                 fresh = self._opened(definition, entry.revision, last)
-                fresh.revision = kept.revision if kept is not None else 0
+                if kept is not None and kept.book.applied == LOST:
+                    # The same thresholds are found again, and what was told of them still holds.
+                    fresh.revision = kept.revision
+                elif kept is not None:
+                    _succeed(fresh, kept)
                 kept = fresh
                 lost.add(definition.tenant_id)
             kept.unsaved = True
             self._shelf.put(kept)
-        for key in saved:
-            await self._checkpoints.forget(key)
+        for key, kept in saved.items():
+            self._give_up(key, kept)
         for tenant in lost:
             self._shelf.told |= await told_already(self._client, tenant)
         for key, present in (await self._flags.all()).items():
@@ -98,8 +104,8 @@ class Defining:
         if kept is None or not redefine(kept.book, definition, entry.revision):
             last = (await self._client.jsm().stream_info(topology.LEDGER)).state.last_seq
             fresh = self._opened(definition, entry.revision, last)
-            if kept is not None:
-                fresh.revision, fresh.flag, fresh.outbox = kept.revision, kept.flag, kept.outbox
+            if (before := kept or self._leaving.pop(entry.key, None)) is not None:
+                _succeed(fresh, before)
             kept = fresh
             self._ledger.join(definition.tenant_id, last)
             self._shelf.put(kept)
@@ -117,9 +123,25 @@ class Defining:
 
     async def _undefine(self, key: str) -> None:
         kept = self._shelf.remove(key)
-        if kept is None:
-            return
-        await self._checkpoints.forget(key)
-        if kept.flag is not None:
-            await self._flags.delete(key)
+        if kept is not None:
+            self._give_up(key, kept)
+            await self.take_leave()
+
+    def _give_up(self, key: str, kept: Kept) -> None:
+        end(kept.book, "it was deleted")
+        self._leaving[key] = kept
         log.info("budget.deleted", budget=key)
+
+    async def take_leave(self) -> None:
+        """Tells what is still to be told of budgets that are no more."""
+        for key, kept in list(self._leaving.items()):
+            if await self._acting.take_leave(kept):
+                del self._leaving[key]
+
+
+def _succeed(fresh: Kept, before: Kept) -> None:
+    """``fresh`` takes the place of a book that counted something else, and what that had to tell."""
+    end(before.book, "it counts something else now")
+    word(before)
+    fresh.revision, fresh.flag, fresh.outbox = before.revision, before.flag, before.outbox
+    fresh.to_save = bool(fresh.outbox)

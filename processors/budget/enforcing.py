@@ -8,7 +8,7 @@ from uuid import UUID
 
 from processors.budget.books import Book
 from processors.budget.judging import exhausted, falls_below_at
-from processors.budget.tallies import Hit, Tally
+from processors.budget.tallies import Hit, Lapsed, Reached, Tally
 from schemas.budgets import FULL, BudgetDefinition, BudgetFlag
 from schemas.commands import Command
 from schemas.events import CURRENT_VERSION, Event
@@ -61,6 +61,18 @@ def reason(book: Book, tally: Tally, threshold: int) -> str:
     )
 
 
+def _tenant(definition: BudgetDefinition) -> Tenant:
+    return Tenant(
+        tenant_id=definition.tenant_id,
+        workspace_id=definition.of if definition.scope == "workspace" else None,
+        project_id=definition.of if definition.scope == "project" else None,
+    )
+
+
+def _agent(reached: Reached) -> str:
+    return reached.agent if reached.agent and is_token(reached.agent) else BY
+
+
 def event(book: Book, hit: Hit) -> Event:
     """``budget.threshold_hit``, in the name of the agent that spent last."""
     definition, tally = book.definition, hit.tally
@@ -70,19 +82,15 @@ def event(book: Book, hit: Hit) -> Event:
         event_id=UUID(hit.reached.event_id),
         event_type="budget.threshold_hit",
         occurred_at=hit.reached.at,
-        tenant=Tenant(
-            tenant_id=definition.tenant_id,
-            workspace_id=definition.of if definition.scope == "workspace" else None,
-            project_id=definition.of if definition.scope == "project" else None,
-        ),
-        run=Run(agent_id=tally.last_agent if tally.last_agent and is_token(tally.last_agent) else BY),
+        tenant=_tenant(definition),
+        run=Run(agent_id=_agent(hit.reached)),
         budget=Budget(
             budget_id=definition.budget_id,
             scope=definition.scope,
             period=book.period(tally),
             threshold=hit.threshold / FULL,
             limit_usd=definition.limit_usd,
-            spent_usd=max(-_LARGEST, min(tally.spent, _LARGEST)),
+            spent_usd=_told(tally.spent),
             enforcement=definition.enforcement,
             result=_result(book, hit),
         ),
@@ -95,6 +103,39 @@ def event(book: Book, hit: Hit) -> Event:
             "late": tally.late,
         },
     )
+
+
+def cleared(book: Book, lapsed: Lapsed) -> Event:
+    """``budget.threshold_cleared``: the same agent's as the event that told of the threshold, so that it comes after it."""
+    definition = book.definition
+    return Event(
+        event_version=CURRENT_VERSION,
+        event_id=derived_id("budget_cleared", lapsed.reached.event_id),
+        event_type="budget.threshold_cleared",
+        occurred_at=lapsed.at,
+        tenant=_tenant(definition),
+        run=Run(agent_id=_agent(lapsed.reached)),
+        budget=Budget(
+            budget_id=definition.budget_id,
+            scope=definition.scope,
+            period=lapsed.period,
+            threshold=lapsed.threshold / FULL,
+            limit_usd=lapsed.limit,
+            spent_usd=_told(lapsed.spent),
+            enforcement=definition.enforcement,
+            result="cleared",
+        ),
+        attributes={
+            "emitted_by": BY,
+            "reason": f"{lapsed.threshold} % of budget {definition.budget_id} of {whose(definition)} holds no longer: {lapsed.why}",
+            "crossing": lapsed.reached.event_id,
+            "revision": book.revision,
+        },
+    )
+
+
+def _told(amount: Decimal) -> Decimal:
+    return max(-_LARGEST, min(amount, _LARGEST))
 
 
 def _result(book: Book, hit: Hit) -> str:

@@ -22,12 +22,14 @@ def settle(book: Book) -> Iterator[Hit]:
         for threshold in book.definition.thresholds:
             if threshold not in tally.crossed and tally.spent >= book.amount(threshold):
                 tally.crossed[threshold] = reached(book, key, threshold)
+                if key != EPOCH and not tally.late:
+                    book.rolls_at = min(book.rolls_at, tally.span.end)
                 yield Hit(threshold, tally, tally.crossed[threshold])
 
 
 def reached(book: Book, key: datetime, threshold: int) -> Reached:
     """A threshold as reached now."""
-    return Reached(book.clock, event_id(book, key, threshold))
+    return Reached(book.clock, event_id(book, key, threshold), book.tallies[key].last_agent)
 
 
 def event_id(book: Book, key: datetime, threshold: int) -> str:
@@ -56,13 +58,21 @@ def falls_below_at(book: Book, tally: Tally) -> datetime:
     return book.clock
 
 
+def end(book: Book, why: str) -> None:
+    """Whatever was reached holds no longer."""
+    for tally in book.tallies.values():
+        book.lapse(tally, why)
+
+
 def redefine(book: Book, definition: BudgetDefinition, revision: int) -> bool:
     """Takes a changed definition over; False where what it counts is another now, and a new book is needed."""
     old = book.definition
     if _basis(old) != _basis(definition):
         return False
+    if changed := (old.limit_usd, old.thresholds) != (definition.limit_usd, definition.thresholds):
+        end(book, "its terms are others now")
     book.definition = definition
-    if (old.limit_usd, old.thresholds) != (definition.limit_usd, definition.thresholds):
+    if changed:
         book.revision = revision
         current = book.current()
         # What is over was judged by the old terms; should it be spent in again, it is summed up anew.

@@ -196,6 +196,7 @@ class Keeping:
                 self._advance(_now())
                 for kept in list(self._shelf.books.values()):
                     await self._acting.follow_up(kept)
+                await self._defining.take_leave()
                 if asyncio.get_running_loop().time() >= self._save_after:
                     await self._checkpoint()
 

@@ -10,6 +10,7 @@ from processors.budget.periods import Span
 ZERO: Final = Decimal(0)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Key of the one tally of a rolling window."""
+NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 SLACK: Final = timedelta(minutes=1)
 """What clocks of servers may differ by."""
 
@@ -43,6 +44,10 @@ class Reached:
 
     at: datetime
     event_id: str
+    agent: str | None = None
+    """Who had spent last."""
+    over: bool = False
+    """That it holds no longer was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,19 @@ class Hit:
     threshold: int
     tally: Tally
     reached: Reached
+
+
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """A threshold that had been told holds no longer."""
+
+    threshold: int
+    reached: Reached
+    period: str
+    limit: Decimal
+    spent: Decimal
+    at: datetime
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,13 +104,23 @@ async def told(client: Client) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-async def crossings(client: Client, budget_id: str = "b") -> list[int]:
+async def crossings(client: Client, budget_id: str = "b", event_type: str = "budget.threshold_hit") -> list[int]:
     """Thresholds told, in per cent."""
     return [
         round(event["budget"]["threshold"] * 100)
         for event in await told(client)
-        if event["event_type"] == "budget.threshold_hit" and event["budget"]["budget_id"] == budget_id
+        if event["event_type"] == event_type and event["budget"]["budget_id"] == budget_id
     ]
+
+
+async def cleared(client: Client, budget_id: str = "b") -> list[int]:
+    """Thresholds told to hold no longer, in per cent; each of a crossing that was told before it."""
+    events = await told(client)
+    ids = [event["event_id"] for event in events]
+    for number, event in enumerate(events):
+        if event["event_type"] == "budget.threshold_cleared":
+            assert event["attributes"]["crossing"] in ids[:number]
+    return await crossings(client, budget_id, "budget.threshold_cleared")
 
 
 @asynccontextmanager
