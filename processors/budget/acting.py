@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from processors.budget.checkpoints import Checkpoints, Kept
 from processors.budget.enforcing import flag, stands
 from processors.budget.shelf import Shelf, word
+from processors.standby import Turn
 from schemas.budgets import BudgetFlag
 from schemas.state import AgentRecord
 from service.instruments import BUDGET_CROSSINGS, BUDGET_DETECTION_SECONDS
@@ -28,15 +29,18 @@ def _now() -> datetime:
 
 
 class Acting:
-    """What fails for now is done with the next ``follow_up``."""
+    """What fails for now is done with the next ``follow_up``. Raises FencedError where another instance is at work."""
 
-    def __init__(self, client: Client, checkpoints: Checkpoints, flags: TypedBucket[BudgetFlag], shelf: Shelf) -> None:
+    def __init__(
+        self, client: Client, checkpoints: Checkpoints, flags: TypedBucket[BudgetFlag], shelf: Shelf, turn: Turn
+    ) -> None:
         self.registry: dict[str, AgentRecord] = {}
         """The agents a stop may concern."""
         self._client = client
         self._checkpoints = checkpoints
         self._flags = flags
         self._shelf = shelf
+        self._turn = turn
 
     async def follow_up(self, kept: Kept, since: datetime | None = None) -> None:
         """Judges the book and does what follows; ``since``: when the message was stored that may have crossed a threshold."""
@@ -56,6 +60,7 @@ class Acting:
     async def _show_flag(self, kept: Kept) -> None:
         if stands(kept.flag, kept.book):
             return
+        await self._turn.mine()
         wanted = flag(kept.book)
         try:
             await (self._flags.delete(kept.key) if wanted is None else self._flags.put(kept.key, wanted))
@@ -78,6 +83,7 @@ class Acting:
     async def take_leave(self, kept: Kept) -> bool:
         """Tells that a budget is no more and leaves nothing of it behind; False where that did not succeed yet."""
         word(kept)
+        await self._turn.mine()
         try:
             if kept.flag is not None:
                 await self._flags.delete(kept.key)
@@ -97,6 +103,7 @@ class Acting:
         while kept.outbox and not kept.to_save:
             item = kept.outbox[0]
             headers = {CONTENT_TYPE: JSON} | ({_TTL: f"{item.ttl_s}s"} if item.ttl_s else {})
+            await self._turn.mine()
             try:
                 await publish(self._client, item.subject, item.data.encode(), message_id=item.message_id, headers=headers)
             except NotStoredError as error:

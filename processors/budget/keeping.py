@@ -25,6 +25,7 @@ from processors.budget.shelf import Shelf
 from processors.budget.spending import spends
 from processors.budget.standing import standing
 from processors.budget.tallies import Gap
+from processors.standby import Turn
 from schemas.budgets import BudgetDefinition, BudgetFlag, BudgetsPage, BudgetsParams
 from schemas.state import AgentRecord
 from service.instruments import LAG_MESSAGES, LOOP_ERRORS
@@ -56,7 +57,7 @@ class Keeping:
     def __init__(
         self, client: Client, settings: BudgetSettings, checkpoints: Checkpoints, shelf: Shelf, ledger: Following,
         acting: Acting, defining: Defining, definitions: TypedBucket[BudgetDefinition], registry: TypedBucket[AgentRecord],
-        stopping: asyncio.Event,
+        turn: Turn, stopping: asyncio.Event,
     ) -> None:  # fmt: skip
         self.listening = False
         """Whether everything stored has been read once."""
@@ -70,6 +71,7 @@ class Keeping:
         self._defining = defining
         self._definitions = definitions
         self._registry = registry
+        self._turn = turn
         self._stopping = stopping
         self._lock = asyncio.Lock()
         self._service = BudgetService(client, self.page)
@@ -77,7 +79,7 @@ class Keeping:
         self._save_after = 0.0
 
     @classmethod
-    async def begin(cls, client: Client, settings: BudgetSettings, stopping: asyncio.Event) -> "Keeping":
+    async def begin(cls, client: Client, settings: BudgetSettings, turn: Turn, stopping: asyncio.Event) -> "Keeping":
         """Goes on from the last checkpoints; budgets without one are summed up anew."""
         checkpoints = await Checkpoints.open(client, uuid4().hex)
         definitions = await TypedBucket.open(client, topology.BUDGETS, BudgetDefinition)
@@ -92,9 +94,9 @@ class Keeping:
                 kept.book.applied = LOST
         start = position.sequence if position else min((kept.book.applied for kept in saved.values()), default=last)
         shelf, ledger = Shelf(), Following(client, max(0, start))
-        acting = Acting(client, checkpoints, flags, shelf)
+        acting = Acting(client, checkpoints, flags, shelf, turn)
         defining = Defining(client, settings, checkpoints, shelf, ledger, acting, definitions, flags)
-        life = cls(client, settings, checkpoints, shelf, ledger, acting, defining, definitions, registry, stopping)
+        life = cls(client, settings, checkpoints, shelf, ledger, acting, defining, definitions, registry, turn, stopping)
         life._saved_position = position.sequence if position else -1
         await defining.restore(saved, last)
         log.info("budget.restored", budgets=len(shelf.books), position=ledger.position, ledger=last)
@@ -137,6 +139,10 @@ class Keeping:
             except TRANSIENT as error:
                 LOOP_ERRORS.labels(NAME).inc()
                 log.warning("budget.again", work=work.__name__.strip("_"), error=repr(error))
+            except FencedError:
+                # The other loops see it by themselves, even one that a cancellation does not reach.
+                self._stopping.set()
+                raise
             await self._pause(_TICK_S)
 
     async def _pause(self, seconds: float) -> None:
@@ -241,6 +247,7 @@ class Keeping:
         began = loop.time()
         waiting = [kept for kept in self._shelf.books.values() if kept.unsaved]
         if waiting or self.ledger.position != self._saved_position:
+            await self._turn.mine()
             await self._checkpoints.save_all(waiting, ReadUpTo(sequence=self.ledger.position, at=_now()))
             self._saved_position = self.ledger.position
         self._save_after = loop.time() + max(self._settings.checkpoint_s, _SPARING * (loop.time() - began))

@@ -23,6 +23,7 @@ from streams.embedded import EmbeddedServer
 from streams.kv import TypedBucket
 from streams.messages import CONTENT_TYPE, EVENT_COUNT, NDJSON
 from tests.conftest import until
+from tests.turns import Mine
 
 TENANT = "acme"
 _number = count(1)
@@ -127,7 +128,7 @@ async def cleared(client: Client, budget_id: str = "b") -> list[int]:
 async def watching(server: EmbeddedServer, **settings: Any) -> AsyncIterator[BudgetProcessor]:
     """The processor at work; stopped in the end as the runner does."""
     context = ProcessorContext(Path(), "test", lambda name: connect(server.settings(), name))
-    processor = BudgetProcessor(context, BudgetSettings(**({"warehouse_patience_s": 0.3} | settings)))
+    processor = BudgetProcessor(context, BudgetSettings(**({"warehouse_patience_s": 0.3} | settings)), Mine())
     await processor.start()
     task = asyncio.create_task(processor.run())
     try:
