@@ -17,7 +17,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from processors.leasing import RENEWED_S, Place, Seen, Taken, judge
+from processors.leasing import RENEWED_S, SURE_S, Place, Seen, Taken, judge
 from schemas.leases import Lease
 from service.instruments import LEASES_HELD, LOOP_ERRORS
 from streams import topology
@@ -60,6 +60,7 @@ class Leases:
         self._me = here()
         self._seen: dict[str, Seen] = {}
         self._held: dict[str, tuple[Lease, int]] = {}
+        self._renewed_at: dict[str, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._connects = -1
         self._changed = asyncio.Event()
@@ -90,6 +91,11 @@ class Leases:
     def holds(self, partition: int) -> bool:
         """Whether this instance has the partition, as far as it knows."""
         return str(partition) in self._held
+
+    def sure(self, partition: int) -> bool:
+        """Whether it has the partition beyond doubt: also a process that hung knows at once when it wakes up."""
+        key = str(partition)
+        return key in self._held and time.monotonic() - self._renewed_at[key] < SURE_S
 
     def held(self) -> set[int]:
         """The partitions of this instance."""
@@ -138,11 +144,13 @@ class Leases:
         if isinstance(answer, Taken):
             return False
         lease = Lease(instance=self._instance, since=datetime.now(UTC), host=self._me.host, pid=self._me.pid)
+        asked_at = time.monotonic()
         try:
             async with asyncio.timeout(_REQUEST_S):
                 revision = await self._bucket.update(self._key(key), lease, answer.revision)
         except ChangedMeanwhileError:
             return False
+        self._renewed_at[key] = asked_at
         self._held[key] = lease, revision
         self._count()
         log.info("lease.taken", processor=self._processor, partition=key, because=answer.reason)
@@ -204,9 +212,11 @@ class Leases:
 
     async def _renewed(self, key: str) -> bool:
         lease, revision = self._held[key]
+        asked_at = time.monotonic()
         try:
             async with asyncio.timeout(_REQUEST_S):
                 self._held[key] = lease, await self._bucket.update(self._key(key), lease, revision)
+            self._renewed_at[key] = asked_at
         except ChangedMeanwhileError:
             if await self._is_mine(key, lease):
                 return True

@@ -10,6 +10,9 @@ RENEWED_S: Final = 0.7
 SILENT_S: Final = 2.0
 """A lease that nobody renewed for so long, by the clock of whoever looks, is free."""
 
+SURE_S: Final = SILENT_S - 0.2
+"""Who renewed a lease within this may rely on it: nobody can have heard nothing of it for longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

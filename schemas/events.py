@@ -23,7 +23,7 @@ EventType = Literal[
     "model_call.completed", "model_call.failed",
     "tool_call.completed", "tool_call.failed",
     "agent.registered", "agent.started", "agent.stopped", "agent.heartbeat", "agent.status_changed",
-    "policy.decision", "budget.threshold_hit", "alert.emitted",
+    "policy.decision", "budget.threshold_hit", "budget.threshold_cleared", "alert.emitted",
     "fault.injected", "fault.cleared",
     "evaluation.completed", "metric.sampled", "log.emitted",
 ]  # fmt: skip
@@ -35,7 +35,7 @@ KIND_OF: Final[Mapping[str, Kind]] = {
     "tool_call.completed": "tool_call", "tool_call.failed": "tool_call",
     "agent.registered": "agent", "agent.started": "agent", "agent.stopped": "agent",
     "agent.status_changed": "agent", "agent.heartbeat": "heartbeat",
-    "policy.decision": "policy", "budget.threshold_hit": "budget", "alert.emitted": "alert",
+    "policy.decision": "policy", "budget.threshold_hit": "budget", "budget.threshold_cleared": "budget", "alert.emitted": "alert",
     "fault.injected": "fault", "fault.cleared": "fault",
     "evaluation.completed": "evaluation", "metric.sampled": "metric", "log.emitted": "log",
 }  # fmt: skip
@@ -61,6 +61,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "agent.status_changed": (),
     "policy.decision": ("policy",),
     "budget.threshold_hit": ("budget",),
+    "budget.threshold_cleared": ("budget",),
     "alert.emitted": ("alert",),
     "fault.injected": ("fault",),
     "fault.cleared": ("fault",),

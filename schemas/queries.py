@@ -85,9 +85,9 @@ class TimeSeriesParams(_Ranged):
 class ScopeSpendParams(_Paged):
     """``scope_spend``: what one tenant, workspace, project or agent spent, up to a position of the ledger.
 
-    By the time that counts for money: ``min(occurred_at, received_at + tolerance)``. One row, or one a slot of time that
-    has entries (and one without a slot where none has). Every row carries ``applied_sequence``, the ledger position the
-    warehouse had applied when it answered: sums and position are of one snapshot.
+    By the time that counts for money: ``priced_at`` where an entry has it, else ``min(occurred_at, received_at + tolerance)``.
+    One row, or one a slot of time that has entries (and one without a slot where none has). Every row carries
+    ``applied_sequence``, the ledger position the warehouse had applied when it answered: sums and position are of one snapshot.
     """
 
     tenant: Token

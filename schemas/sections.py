@@ -167,7 +167,7 @@ class Cost(Wire):
 
 
 class Budget(Wire):
-    """The state of a budget when a threshold was crossed."""
+    """The state of a budget when a threshold was crossed, or when that was over."""
 
     budget_id: Token
     scope: Literal["tenant", "workspace", "project", "agent"]

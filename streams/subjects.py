@@ -164,6 +164,11 @@ def all_ledger_corrections() -> str:
     return "ledger.*.corrections.*"
 
 
+def ledger_of(tenant: str) -> tuple[str, str]:
+    """``ledger.<tenant>`` and ``ledger.<tenant>.corrections.*``: everything one tenant's ledger says."""
+    return ledger(tenant), f"{ledger(tenant)}.corrections.*"
+
+
 def cost_prices(user: str) -> str:
     """``cost.<user>.prices``: asks cost to change what is in force; publish permission pins the user token."""
     return f"cost.{token(user)}.prices"

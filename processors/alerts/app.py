@@ -8,7 +8,8 @@ from nats.aio.client import Client
 from processors.alerts.evaluating import NAME, Evaluating
 from processors.alerts.rules import Rules, load_rules
 from processors.alerts.settings import AlertSettings
-from processors.runner import ProcessorContext
+from processors.runner import Processor, ProcessorContext
+from processors.standby import OneAtWork, Turn
 
 
 class AlertsProcessor:
@@ -16,10 +17,11 @@ class AlertsProcessor:
 
     name = NAME
 
-    def __init__(self, context: ProcessorContext, settings: AlertSettings, rules: Rules) -> None:
+    def __init__(self, context: ProcessorContext, settings: AlertSettings, rules: Rules, turn: Turn) -> None:
         self._context = context
         self._settings = settings
         self._rules = rules
+        self._turn = turn
         self._client: Client | None = None
         self._evaluating: Evaluating | None = None
         self._stopping = asyncio.Event()
@@ -30,7 +32,7 @@ class AlertsProcessor:
         """Connects and restores the last checkpoint."""
         self._stopping.clear()
         self._client = await self._context.connect(f"processor-{NAME}")
-        self._evaluating = await Evaluating.begin(self._client, self._settings, self._rules, self._stopping)
+        self._evaluating = await Evaluating.begin(self._client, self._settings, self._rules, self._turn, self._stopping)
 
     async def run(self) -> None:
         """Evaluates until stopped."""
@@ -54,8 +56,9 @@ class AlertsProcessor:
         return {} if self._evaluating is not None and self._evaluating.listening else {"streams": "catching up"}
 
 
-def attach(broker: NatsBroker, context: ProcessorContext) -> AlertsProcessor:
-    """The alerts processor; raises InvalidRulesError when its rules cannot be used."""
+def attach(broker: NatsBroker, context: ProcessorContext) -> Processor:
+    """The alerts processor, one instance at work; raises InvalidRulesError when its rules cannot be used."""
     del broker
     settings = AlertSettings()
-    return AlertsProcessor(context, settings, load_rules(settings.rules))
+    rules = load_rules(settings.rules)
+    return OneAtWork(NAME, context, lambda turn: AlertsProcessor(context, settings, rules, turn))

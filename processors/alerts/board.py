@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from processors.alerts.metrics import Metric, Scope
-from processors.alerts.readings import Reading, Stopped, Told, Wanted
+from processors.alerts.readings import Cleared, Reading, Stopped, Told, Wanted
 from processors.alerts.rules import Rule
 from processors.alerts.series import (
     Measurement,
@@ -105,6 +105,8 @@ class Board:
                 self._stop(each, sequence, touched, changes)
             elif isinstance(each, Wanted):
                 self._not_wanted.discard((each.tenant_id, each.agent_id))
+            elif isinstance(each, Cleared):
+                self._clear(each, sequence, touched, changes)
         if sequence is not None:
             for key in touched:
                 self.series[key] = self.series[key].model_copy(update={"applied": sequence})
@@ -197,6 +199,15 @@ class Board:
             if from_events:
                 touched[key] = None
             self._keep(rule, clear(rule, series, stopped.at, stopped.reason), changes)
+
+    def _clear(self, cleared: Cleared, sequence: int | None, touched: dict[str, None], changes: list[AlertChange]) -> None:
+        for rule in self.rules:
+            key = series_key(rule.name, cleared.tenant_id, None, cleared.stream)
+            series = self.series.get(key) if rule.whose == "crossing" else None
+            if series is None or (sequence is not None and sequence <= series.applied):
+                continue
+            touched[key] = None
+            self._keep(rule, clear(rule, series, cleared.at, cleared.reason), changes)
 
     def _keep(self, rule: Rule, step: Step, changes: list[AlertChange]) -> None:
         self.unsaved.add(self._put(rule, step.series))

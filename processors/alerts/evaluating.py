@@ -23,9 +23,11 @@ from processors.alerts.readings import Told, of_agent_state, of_events, of_ledge
 from processors.alerts.rules import Rules
 from processors.alerts.series import ended
 from processors.alerts.settings import AlertSettings
+from processors.standby import Turn
 from schemas.alerts import Acknowledgement, AlertChange
 from service.instruments import ALERT_CHANGES, LAG_MESSAGES, LOOP_ERRORS
 from streams import subjects, topology
+from streams.covering import FencedError
 from streams.kv import TypedBucket
 from streams.messages import CONTENT_TYPE, JSON, Received
 from streams.publish import publish_until_stored
@@ -73,7 +75,7 @@ class Evaluating:
 
     def __init__(
         self, client: Client, settings: AlertSettings, checkpoints: Checkpoints, board: Board, positions: Positions,
-        acknowledgements: TypedBucket[Acknowledgement], stopping: asyncio.Event,
+        acknowledgements: TypedBucket[Acknowledgement], turn: Turn, stopping: asyncio.Event,
     ) -> None:  # fmt: skip
         self.listening = False
         """Whether everything stored has been read once."""
@@ -82,6 +84,7 @@ class Evaluating:
         self._checkpoints = checkpoints
         self._board = board
         self._acknowledgements = acknowledgements
+        self._turn = turn
         self._stopping = stopping
         self._lock = asyncio.Lock()
         kinds = {METRICS[metric].kind for metric in board.metrics if METRICS[metric].source == "EVENTS"} | {"agent"}
@@ -103,7 +106,9 @@ class Evaluating:
         self._saved = positions
 
     @classmethod
-    async def begin(cls, client: Client, settings: AlertSettings, rules: Rules, stopping: asyncio.Event) -> "Evaluating":
+    async def begin(
+        cls, client: Client, settings: AlertSettings, rules: Rules, turn: Turn, stopping: asyncio.Event
+    ) -> "Evaluating":
         """Goes on from the last checkpoint and from what ALERTS tells since."""
         checkpoints = await Checkpoints.open(client)
         board = Board(rules.rules)
@@ -114,7 +119,7 @@ class Evaluating:
             series = [each.model_copy(update={"applied": 0}) for each in series]
         board.restore(series)
         acknowledgements = await TypedBucket.open(client, topology.ACKNOWLEDGEMENTS, Acknowledgement)
-        life = cls(client, settings, checkpoints, board, positions, acknowledgements, stopping)
+        life = cls(client, settings, checkpoints, board, positions, acknowledgements, turn, stopping)
         life._told = {each.alert.alert_id: each.alert for each in series if each.phase == "firing" and each.alert is not None}
         await life._read_back()
         if saved is None:
@@ -167,7 +172,17 @@ class Evaluating:
         self._alerts_position = max(self._alerts_position, last)
 
     async def run(self) -> None:
-        """Evaluates until asked to stop, then writes a last checkpoint."""
+        """Evaluates until asked to stop, then writes a last checkpoint. Raises FencedError."""
+        try:
+            await self._evaluate()
+        except BaseExceptionGroup as errors:
+            if errors.subgroup(FencedError) is None:
+                raise
+            raise FencedError("another instance evaluates the rules") from errors
+        finally:
+            await self._close()
+
+    async def _evaluate(self) -> None:
         events, ledger = frozenset(self._board.metrics), self._board.scopes
         async with asyncio.TaskGroup() as group:
             loops = (
@@ -185,7 +200,6 @@ class Evaluating:
                 await self._checkpoint()
                 for loop in loops:
                     loop.cancel()
-        await self._close()
 
     async def _close(self) -> None:
         for following in (self._events, self._ledger, self._states, self._seen):
@@ -282,6 +296,7 @@ class Evaluating:
                 continue
             subject = subjects.alerts(change.tenant_id, change.severity, change.rule)
             data = change.model_dump_json(exclude_none=True).encode()
+            await self._my_turn()
             sequence = await publish_until_stored(
                 self._client, subject, data, message_id=change.change_id, headers={CONTENT_TYPE: JSON}
             )
@@ -293,6 +308,14 @@ class Evaluating:
             )  # fmt: skip
             if change.state == "resolved" and change.acknowledged_by is not None:
                 await self._forget(change.alert_id)
+
+    async def _my_turn(self) -> None:
+        try:
+            await self._turn.mine()
+        except FencedError:
+            # The loops see it by themselves, even one that a cancellation does not reach.
+            self._stopping.set()
+            raise
 
     async def _forget(self, alert_id: str) -> None:
         """An alert that is over needs its acknowledgement no more."""
@@ -306,6 +329,7 @@ class Evaluating:
         positions = Positions(events=self._events.done, ledger=self._ledger.done, alerts=self._alerts_position, at=_now())
         if not self._changed and positions.model_copy(update={"at": self._saved.at}) == self._saved:
             return
+        await self._my_turn()
         keys = list(self._board.unsaved)
         await self._checkpoints.save([self._board.series[key] for key in keys], positions)
         self._board.unsaved.difference_update(keys)

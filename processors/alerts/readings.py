@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
 from processors.alerts.metrics import METRICS, Metric, Scope
 from processors.alerts.series import Measurement
 from schemas.events import AcceptedEvent
+from schemas.sections import Budget
 from schemas.state import AgentState
 from streams import subjects
 from streams.messages import EVENT_COUNT, Received
@@ -53,9 +55,19 @@ class Wanted:
     agent_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """A subject of scope ``crossing`` is over: what was counted of it no longer counts."""
+
+    tenant_id: str
+    stream: str
+    at: datetime
+    reason: str
+
+
 _DEAD: Final = subjects.ALL_DEAD.removesuffix(">")
 
-Told = Reading | Stopped | Wanted
+Told = Reading | Stopped | Wanted | Cleared
 
 _BEAT: Final[tuple[Metric, ...]] = tuple(name for name, about in METRICS.items() if about.kind == "heartbeat")
 
@@ -79,7 +91,7 @@ def _crossings(message: Received, event: AcceptedEvent) -> Iterator[Reading]:
     occurred = min(event.occurred_at, event.ingest.received_at)
     counted = Measurement(1.0, message.stored_at, str(event.event_id), occurred, reason=reason[:500])
     tenant, agent = event.tenant.tenant_id, event.run.agent_id
-    own = f"{budget.budget_id}-{budget.threshold:.0%}".removesuffix("%") + f"-{event.event_id.hex[-12:]}"
+    own = _crossing(budget, event.event_id)
     yield Reading("budget_crossings", tenant, counted, agent, scope="agent")
     yield Reading("budget_crossings", tenant, counted, scope="tenant")
     if budget.threshold < 1:
@@ -87,6 +99,18 @@ def _crossings(message: Received, event: AcceptedEvent) -> Iterator[Reading]:
     else:
         yield Reading("budgets_exhausted", tenant, counted, scope="tenant")
         yield Reading("budgets_exhausted", tenant, counted, stream=own, scope="crossing")
+
+
+def _crossing(budget: Budget, hit: UUID) -> str:
+    """The subject that one crossing is: ``hit`` is the event that told of it."""
+    return f"{budget.budget_id}-{budget.threshold:.0%}".removesuffix("%") + f"-{hit.hex[-12:]}"
+
+
+def _cleared(message: Received, event: AcceptedEvent) -> Cleared:
+    assert event.budget is not None
+    attributes = event.attributes
+    own = _crossing(event.budget, UUID(str(attributes.get("crossing"))))
+    return Cleared(event.tenant.tenant_id, own, message.stored_at, str(attributes.get("reason", "it holds no longer"))[:500])
 
 
 def _emitted(event: AcceptedEvent) -> str:
@@ -121,8 +145,11 @@ def of_events(message: Received, wanted: frozenset[Metric]) -> Iterator[Told]:
                 yield from _status(message, AcceptedEvent.model_validate_json(line))
     elif kind == "budget":
         for line in lines(message.data):
-            if b'"budget.threshold_hit"' in line:
-                yield from _crossings(message, AcceptedEvent.model_validate_json(line))
+            event = AcceptedEvent.model_validate_json(line)
+            if event.event_type == "budget.threshold_hit":
+                yield from _crossings(message, event)
+            elif event.event_type == "budget.threshold_cleared":
+                yield _cleared(message, event)
     elif kind in _COUNTED:
         metric, mark, reason_of = _COUNTED[kind]
         # A search for the word costs a hundredth of reading the events.

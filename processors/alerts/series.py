@@ -176,12 +176,12 @@ def clear(rule: Rule, series: Series, at: datetime, reason: str) -> Step:
     """The series once its subject is gone on purpose: whatever was measured no longer counts."""
     walk = _Walk(rule, series)
     _advance(walk, at)
-    walk.update(value=None, fresh_until=None, reason=reason)
-    _settle(walk, at, "cleared")
+    walk.update(value=None, fresh_until=None, slots=(), reason=reason)
+    _settle(walk, at, "cleared", reason)
     return walk.done()
 
 
-def _settle(walk: _Walk, at: datetime, cause: str) -> None:
+def _settle(walk: _Walk, at: datetime, cause: str, note: str | None = None) -> None:
     """Compares, and moves on."""
     rule, series = walk.rule, walk.series
     holds = rule.holds(current(rule, series))
@@ -193,7 +193,7 @@ def _settle(walk: _Walk, at: datetime, cause: str) -> None:
         walk.update(phase="inactive", since=None, cause=None)
     elif not holds and series.phase == "firing":
         assert series.alert is not None
-        note = series.reason if current(rule, series) is None else None
+        note = note or (series.reason if current(rule, series) is None else None)
         walk.changes.append(ended(series.alert, at, current(rule, series), note))
         walk.update(phase="inactive", since=None, cause=None, alert=None)
 

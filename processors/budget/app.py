@@ -7,7 +7,8 @@ from nats.aio.client import Client
 
 from processors.budget.keeping import NAME, Keeping
 from processors.budget.settings import BudgetSettings
-from processors.runner import ProcessorContext
+from processors.runner import Processor, ProcessorContext
+from processors.standby import OneAtWork, Turn
 
 
 class BudgetProcessor:
@@ -15,9 +16,10 @@ class BudgetProcessor:
 
     name = NAME
 
-    def __init__(self, context: ProcessorContext, settings: BudgetSettings) -> None:
+    def __init__(self, context: ProcessorContext, settings: BudgetSettings, turn: Turn) -> None:
         self._context = context
         self._settings = settings
+        self._turn = turn
         self._client: Client | None = None
         self._keeping: Keeping | None = None
         self._stopping = asyncio.Event()
@@ -28,7 +30,7 @@ class BudgetProcessor:
         """Connects and restores the last checkpoints."""
         self._stopping.clear()
         self._client = await self._context.connect(f"processor-{NAME}")
-        self._keeping = await Keeping.begin(self._client, self._settings, self._stopping)
+        self._keeping = await Keeping.begin(self._client, self._settings, self._turn, self._stopping)
 
     async def run(self) -> None:
         """Keeps the books until stopped."""
@@ -52,7 +54,8 @@ class BudgetProcessor:
         return {} if self._keeping is not None and self._keeping.listening else {"ledger": "catching up"}
 
 
-def attach(broker: NatsBroker, context: ProcessorContext) -> BudgetProcessor:
-    """The budget processor; it reads in order and needs no subscriber of the broker's."""
+def attach(broker: NatsBroker, context: ProcessorContext) -> Processor:
+    """The budget processor, one instance at work; it reads in order and needs no subscriber of the broker's."""
     del broker
-    return BudgetProcessor(context, BudgetSettings())
+    settings = BudgetSettings()
+    return OneAtWork(NAME, context, lambda turn: BudgetProcessor(context, settings, turn))

@@ -1,84 +1,26 @@
-"""The book of one budget: what is spent in its periods, and which thresholds that reaches. Pure.
+"""The book of one budget: what is spent in its periods. Pure.
 
 A book counts every ledger message after ``live_after`` as it is read. What earlier messages spent is summed up elsewhere and
-filled in (``gaps``, ``fill``); until then a period is not judged. Taking a message twice leaves the book as once.
+filled in (``gaps``); until then a period is not judged (``judging``). Taking a message twice leaves the book as once.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
 from processors.budget.periods import Span, name_of, rolling_name, slot_s, span_of
 from processors.budget.spending import Spend, in_scope
+from processors.budget.tallies import EPOCH, NEVER, SLACK, ZERO, Lapsed, Tally
 from schemas.budgets import FULL, BudgetDefinition
-from schemas.ids import derived_id
 
-ZERO: Final = Decimal(0)
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""Key of the one tally of a rolling window."""
 MOST_TALLIES: Final = 32
 """Periods kept; what arrives late for an older one makes it be summed up again."""
 MOST_AGENTS: Final = 4000
 """Agents remembered as spending in a period, to be stopped at its limit."""
 _REARMED_BELOW: Final = Decimal("0.9")
 """A rolling threshold can be reached again once spending has fallen below this share of it: it does not flutter."""
-_SLACK: Final = timedelta(minutes=1)
-"""What clocks of servers may differ by."""
-_HOUR_S: Final = 3600
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was spent in one period, or in a rolling window."""
-
-    span: Span
-    live_after: int
-    """Messages up to this one are not in it unless it is ``counted``."""
-    counted: bool
-    """Whether everything is in it."""
-    late: bool = False
-    """Made for spending that came after its period's end."""
-    spent: Decimal = ZERO
-    entries: int = 0
-    slots: dict[int, tuple[Decimal, int]] = field(default_factory=dict)
-    """Of a rolling window: sum and entries by slot."""
-    crossed: dict[int, "Reached"] = field(default_factory=dict)
-    agents: set[str] = field(default_factory=set)
-    """Who spent in it, for budgets that stop."""
-    asked: set[str] = field(default_factory=set)
-    """Whom a stop was asked of."""
-    last_agent: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """A threshold, when it was reached, and the event that tells."""
-
-    at: datetime
-    event_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A threshold was reached just now."""
-
-    threshold: int
-    tally: Tally
-    reached: Reached
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Spending in ``span`` by messages up to ``up_to`` that is still to be summed up."""
-
-    key: datetime | None
-    """Of the tally; None for the burn rate of the last hour."""
-    span: Span
-    up_to: int
-    slot_s: int | None = None
-    """Sums are wanted by slot."""
 
 
 @dataclass(slots=True)
@@ -106,10 +48,15 @@ class Book:
     """Minutes from 1970 to ``clock``."""
     touched: set[datetime] = field(default_factory=set)
     """Tallies that changed since they were last judged."""
+    lapsed: list[Lapsed] = field(default_factory=list)
+    """Thresholds that hold no longer, and were not told so yet."""
+    rolls_at: datetime = NEVER
+    """When the first period ends in which a threshold holds."""
 
     def __post_init__(self) -> None:
         self.applied = max(self.applied, self.live_after)
         self.clock_minute = int(self.clock.timestamp()) // 60
+        self._roll_over()
 
     @property
     def rolling_s(self) -> int | None:
@@ -149,7 +96,7 @@ class Book:
             return
         if self.rolling_s is not None:
             slot = second // self.slot_s
-            if slot < self._first_slot():
+            if slot < self.first_slot():
                 return
             amount, entries = tally.slots.get(slot, (ZERO, 0))
             tally.slots[slot] = (amount + spend.amount, entries + 1)
@@ -175,7 +122,7 @@ class Book:
 
     def _add(self, key: datetime, span: Span, live_after: int) -> Tally:
         # Earlier messages reach no further than their own arrival and the tolerance.
-        reach = self.live_at + timedelta(seconds=self.tolerance_s) + _SLACK
+        reach = self.live_at + timedelta(seconds=self.tolerance_s) + SLACK
         known = key > reach and (self.forgotten is None or key > self.forgotten)
         late = key is not EPOCH and span.end <= self.clock
         tally = self.tallies[key] = Tally(span, live_after, counted=known, late=late)
@@ -183,11 +130,15 @@ class Book:
         self.tallies = dict(sorted(self.tallies.items(), reverse=True))
         for old in list(self.tallies)[MOST_TALLIES:]:
             if old != key and self.tallies[old].counted:
-                del self.tallies[old]
-                self.forgotten = old if self.forgotten is None else max(old, self.forgotten)
+                self.forget(old)
         return tally
 
-    def _first_slot(self) -> int:
+    def forget(self, key: datetime) -> None:
+        """Gives a period up; spent in again it is summed up anew."""
+        del self.tallies[key]
+        self.forgotten = key if self.forgotten is None else max(key, self.forgotten)
+
+    def first_slot(self) -> int:
         """The oldest slot of a rolling window: a spend stays at least as long as the window, at most a slot longer."""
         assert self.rolling_s is not None
         return int(self.clock.timestamp() - self.rolling_s) // self.slot_s
@@ -201,10 +152,12 @@ class Book:
             self.clock_minute = minute
             for old in [each for each in self.minutes if each <= minute - 60]:
                 del self.minutes[old]
+        if now >= self.rolls_at:
+            self._roll_over()
         tally = self.current()
         if self.rolling_s is None:
             return
-        first = self._first_slot()
+        first = self.first_slot()
         if tally.slots and min(tally.slots) < first:
             for slot in sorted(each for each in tally.slots if each < first):
                 amount, entries = tally.slots.pop(slot)
@@ -212,8 +165,32 @@ class Book:
                 tally.entries -= entries
                 self._rearm(tally)
 
+    def _roll_over(self) -> None:
+        """What held in periods that are over holds no longer; what was reached late, in a period over already, is left to stand."""
+        ends = NEVER
+        if self.rolling_s is None:
+            for tally in self.tallies.values():
+                if tally.late or not any(not reached.over for reached in tally.crossed.values()):
+                    continue
+                if tally.span.end <= self.clock:
+                    self.lapse(tally, "the period is over")
+                else:
+                    ends = min(ends, tally.span.end)
+        self.rolls_at = ends
+
+    def lapse(self, tally: Tally, why: str, thresholds: Iterable[int] | None = None) -> None:
+        """``thresholds``, or all that hold, hold no longer; whether they can be reached again is not decided by it."""
+        for threshold in tuple(tally.crossed if thresholds is None else thresholds):
+            reached = tally.crossed[threshold]
+            if not reached.over:
+                tally.crossed[threshold] = replace(reached, over=True)
+                limit = self.definition.limit_usd
+                self.lapsed.append(Lapsed(threshold, reached, self.period(tally), limit, tally.spent, self.clock, why))
+
     def _rearm(self, tally: Tally) -> None:
-        for threshold in [each for each in tally.crossed if tally.spent < self.amount(each) * _REARMED_BELOW]:
+        fallen = [each for each in tally.crossed if tally.spent < self.amount(each) * _REARMED_BELOW]
+        self.lapse(tally, "spending has left the window", fallen)
+        for threshold in fallen:
             del tally.crossed[threshold]
             if threshold == FULL:
                 tally.asked.clear()
@@ -233,130 +210,3 @@ class Book:
     def amount(self, threshold: int) -> Decimal:
         """The sum at which ``threshold`` per cent are reached."""
         return self.definition.limit_usd * threshold / FULL
-
-    def settle(self) -> Iterator[Hit]:
-        """Every threshold reached and not told yet, lowest first. From now on they count as told."""
-        for key in sorted(self.touched):
-            tally = self.tallies.get(key)
-            if tally is not None and (not tally.counted or key > self.clock):
-                # Its turn comes when all of it is known, and it has begun.
-                continue
-            self.touched.discard(key)
-            if tally is None:
-                continue
-            for threshold in self.definition.thresholds:
-                if threshold not in tally.crossed and tally.spent >= self.amount(threshold):
-                    tally.crossed[threshold] = self._reached(key, threshold)
-                    yield Hit(threshold, tally, tally.crossed[threshold])
-
-    def _reached(self, key: datetime, threshold: int) -> Reached:
-        return Reached(self.clock, self.event_id(key, threshold))
-
-    def event_id(self, key: datetime, threshold: int) -> str:
-        """Of the event that tells it: one for ever for each revision, period and threshold."""
-        when = f"rolling {self.applied}" if key == EPOCH else key.isoformat()
-        definition = self.definition
-        revision = f"{definition.created_at.isoformat()} {self.revision}"
-        return str(derived_id("budget_threshold", definition.tenant_id, definition.budget_id, revision, when, str(threshold)))
-
-    def exhausted(self) -> Tally | None:
-        """The current tally, if the limit is reached in it."""
-        tally = self.current()
-        return tally if tally.counted and tally.spent >= self.definition.limit_usd else None
-
-    def falls_below_at(self, tally: Tally) -> datetime:
-        """When the limit is no longer reached if nothing more is spent: the end of the period."""
-        if self.rolling_s is None:
-            return tally.span.end
-        left = tally.spent
-        for slot in sorted(tally.slots):
-            left -= tally.slots[slot][0]
-            if left < self.definition.limit_usd:
-                return EPOCH + timedelta(seconds=(slot + 1) * self.slot_s + self.rolling_s)
-        return self.clock
-
-    def gaps(self) -> list[Gap]:
-        """What is still to be summed up."""
-        found = []
-        for key, tally in self.tallies.items():
-            if tally.counted:
-                continue
-            if self.rolling_s is None:
-                found.append(Gap(key, tally.span, tally.live_after))
-            else:
-                start = EPOCH + timedelta(seconds=self._first_slot() * self.slot_s)
-                end = self.clock + timedelta(seconds=self.tolerance_s) + _SLACK
-                found.append(Gap(key, Span(start, end), tally.live_after, self.slot_s))
-        if not self.minutes_counted:
-            end = self.clock + timedelta(seconds=self.tolerance_s) + _SLACK
-            span = Span(self.clock - timedelta(seconds=_HOUR_S), end)
-            found.append(Gap(None, span, self.live_after, 60))
-        return found
-
-    def fill(self, gap: Gap, sums: Sequence["Part"]) -> None:
-        """Adds what ``gap`` came to. What a late period had reached before is taken as told."""
-        if gap.key is None:
-            for each in sums:
-                minute = each.slot or 0
-                if minute > self.clock_minute - 60:
-                    self.minutes[minute] = self.minutes.get(minute, ZERO) + each.amount
-            self.minutes_counted = True
-            return
-        tally = self.tallies.get(gap.key)
-        if tally is None or tally.counted or tally.live_after != gap.up_to:
-            return
-        self.touched.add(gap.key)
-        if tally.late:
-            before = sum((each.amount for each in sums), ZERO)
-            for threshold in self.definition.thresholds:
-                if before >= self.amount(threshold):
-                    tally.crossed[threshold] = self._reached(gap.key, threshold)
-        for each in sums:
-            if self.rolling_s is not None:
-                slot = each.slot or 0
-                if slot < self._first_slot():
-                    continue
-                amount, entries = tally.slots.get(slot, (ZERO, 0))
-                tally.slots[slot] = (amount + each.amount, entries + each.entries)
-            tally.spent += each.amount
-            tally.entries += each.entries
-            tally.last_agent = tally.last_agent or each.last_agent
-        tally.counted = True
-
-    def redefine(self, definition: BudgetDefinition, revision: int) -> bool:
-        """Takes a changed definition over; False where what it counts is another now, and a new book is needed."""
-        old = self.definition
-        if _basis(old) != _basis(definition):
-            return False
-        self.definition = definition
-        if (old.limit_usd, old.thresholds) != (definition.limit_usd, definition.thresholds):
-            self.revision = revision
-            current = self.current()
-            # What is over was judged by the old terms; should it be spent in again, it is summed up anew.
-            for key in [key for key, tally in self.tallies.items() if tally.span.end <= current.span.start]:
-                del self.tallies[key]
-                self.forgotten = key if self.forgotten is None else max(key, self.forgotten)
-            for tally in self.tallies.values():
-                tally.crossed.clear()
-                tally.asked.clear()
-            self.touched.update(self.tallies)
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of what a gap came to."""
-
-    amount: Decimal
-    entries: int
-    slot: int | None = None
-    """Seconds since 1970 divided by the gap's ``slot_s``."""
-    last_agent: str | None = None
-
-
-def _basis(definition: BudgetDefinition) -> tuple[object, ...]:
-    """What decides which entries count, and in which period."""
-    return (
-        definition.scope, definition.of, definition.period, definition.rolling_minutes, definition.timezone,
-        definition.created_at,
-    )  # fmt: skip

@@ -6,7 +6,9 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
-from processors.budget.books import Book, Hit, Tally
+from processors.budget.books import Book
+from processors.budget.judging import exhausted, falls_below_at
+from processors.budget.tallies import Hit, Lapsed, Reached, Tally
 from schemas.budgets import FULL, BudgetDefinition, BudgetFlag
 from schemas.commands import Command
 from schemas.events import CURRENT_VERSION, Event
@@ -59,28 +61,36 @@ def reason(book: Book, tally: Tally, threshold: int) -> str:
     )
 
 
+def _tenant(definition: BudgetDefinition) -> Tenant:
+    return Tenant(
+        tenant_id=definition.tenant_id,
+        workspace_id=definition.of if definition.scope == "workspace" else None,
+        project_id=definition.of if definition.scope == "project" else None,
+    )
+
+
+def _agent(reached: Reached) -> str:
+    return reached.agent if reached.agent and is_token(reached.agent) else BY
+
+
 def event(book: Book, hit: Hit) -> Event:
     """``budget.threshold_hit``, in the name of the agent that spent last."""
     definition, tally = book.definition, hit.tally
-    end = tally.span.end if book.rolling_s is None else book.falls_below_at(tally)
+    end = tally.span.end if book.rolling_s is None else falls_below_at(book, tally)
     return Event(
         event_version=CURRENT_VERSION,
         event_id=UUID(hit.reached.event_id),
         event_type="budget.threshold_hit",
         occurred_at=hit.reached.at,
-        tenant=Tenant(
-            tenant_id=definition.tenant_id,
-            workspace_id=definition.of if definition.scope == "workspace" else None,
-            project_id=definition.of if definition.scope == "project" else None,
-        ),
-        run=Run(agent_id=tally.last_agent if tally.last_agent and is_token(tally.last_agent) else BY),
+        tenant=_tenant(definition),
+        run=Run(agent_id=_agent(hit.reached)),
         budget=Budget(
             budget_id=definition.budget_id,
             scope=definition.scope,
             period=book.period(tally),
             threshold=hit.threshold / FULL,
             limit_usd=definition.limit_usd,
-            spent_usd=max(-_LARGEST, min(tally.spent, _LARGEST)),
+            spent_usd=_told(tally.spent),
             enforcement=definition.enforcement,
             result=_result(book, hit),
         ),
@@ -93,6 +103,39 @@ def event(book: Book, hit: Hit) -> Event:
             "late": tally.late,
         },
     )
+
+
+def cleared(book: Book, lapsed: Lapsed) -> Event:
+    """``budget.threshold_cleared``: the same agent's as the event that told of the threshold, so that it comes after it."""
+    definition = book.definition
+    return Event(
+        event_version=CURRENT_VERSION,
+        event_id=derived_id("budget_cleared", lapsed.reached.event_id),
+        event_type="budget.threshold_cleared",
+        occurred_at=lapsed.at,
+        tenant=_tenant(definition),
+        run=Run(agent_id=_agent(lapsed.reached)),
+        budget=Budget(
+            budget_id=definition.budget_id,
+            scope=definition.scope,
+            period=lapsed.period,
+            threshold=lapsed.threshold / FULL,
+            limit_usd=lapsed.limit,
+            spent_usd=_told(lapsed.spent),
+            enforcement=definition.enforcement,
+            result="cleared",
+        ),
+        attributes={
+            "emitted_by": BY,
+            "reason": f"{lapsed.threshold} % of budget {definition.budget_id} of {whose(definition)} holds no longer: {lapsed.why}",
+            "crossing": lapsed.reached.event_id,
+            "revision": book.revision,
+        },
+    )
+
+
+def _told(amount: Decimal) -> Decimal:
+    return max(-_LARGEST, min(amount, _LARGEST))
 
 
 def _result(book: Book, hit: Hit) -> str:
@@ -110,7 +153,7 @@ def telling(made: Event) -> Telling:
 def flag(book: Book) -> BudgetFlag | None:
     """By which doors are to refuse now; None: they are not."""
     definition = book.definition
-    if definition.enforcement != "deny" or (tally := book.exhausted()) is None:
+    if definition.enforcement != "deny" or (tally := exhausted(book)) is None:
         return None
     reached = tally.crossed.get(FULL)
     return BudgetFlag(
@@ -123,18 +166,18 @@ def flag(book: Book) -> BudgetFlag | None:
         period=book.period(tally),
         reason=reason(book, tally, FULL),
         since=reached.at if reached is not None else book.clock,
-        until=book.falls_below_at(tally),
+        until=falls_below_at(book, tally),
     )
 
 
 def stands(present: BudgetFlag | None, book: Book) -> bool:
     """Whether doors do by ``present`` what they should. What was spent meanwhile is no reason to write a flag anew."""
     definition = book.definition
-    tally = book.exhausted() if definition.enforcement == "deny" else None
+    tally = exhausted(book) if definition.enforcement == "deny" else None
     if present is None or tally is None:
         return present is None and tally is None
     told = (present.limit_usd, present.scope, present.of, present.until)
-    return told == (definition.limit_usd, definition.scope, definition.of, book.falls_below_at(tally))
+    return told == (definition.limit_usd, definition.scope, definition.of, falls_below_at(book, tally))
 
 
 def _in_scope(definition: BudgetDefinition, record: AgentRecord) -> bool:
@@ -149,7 +192,7 @@ def _in_scope(definition: BudgetDefinition, record: AgentRecord) -> bool:
 def stops(book: Book, registry: Mapping[str, AgentRecord], now: datetime) -> list[Telling]:
     """A command to each agent in scope that was not asked yet: those registered in it, and those that spent in it."""
     definition = book.definition
-    if definition.enforcement != "stop" or (tally := book.exhausted()) is None:
+    if definition.enforcement != "stop" or (tally := exhausted(book)) is None:
         return []
     registered = {record.agent_id for record in registry.values() if _in_scope(definition, record)}
     wanted = sorted(agent for agent in (registered | tally.agents) - tally.asked if is_token(agent))

@@ -11,8 +11,8 @@ import structlog
 from nats.aio.client import Client
 from pydantic import ValidationError
 
-from processors.budget.books import ZERO, Gap, Part
 from processors.budget.spending import Spend, in_scope, spends
+from processors.budget.tallies import SLACK, ZERO, Gap, Part
 from schemas.budgets import BudgetDefinition
 from schemas.queries import MAX_PAGE, Page, ScopeSpendParams
 from streams import subjects, topology
@@ -22,7 +22,6 @@ log = structlog.get_logger(__name__)
 
 _ASK_S: Final = 5.0
 _AGAIN_S: Final = 0.5
-_SLACK: Final = timedelta(minutes=1)
 
 
 class NoAnswerError(Exception):
@@ -78,7 +77,7 @@ async def _read(client: Client, definition: BudgetDefinition, gap: Gap, after: i
     """The same from LEDGER itself, messages ``after`` … ``gap.up_to``."""
     if after >= gap.up_to:
         return []
-    reader = OrderedReader(client, Source(topology.LEDGER, (subjects.ledger(definition.tenant_id),)), after)
+    reader = OrderedReader(client, Source(topology.LEDGER, subjects.ledger_of(definition.tenant_id)), after)
     found: list[Part] = []
     try:
         while True:
@@ -112,7 +111,7 @@ async def recount(client: Client, definition: BudgetDefinition, gap: Gap, *, tol
             continue
         return parts + await _read(client, definition, gap, applied, tolerance_s)
     # An entry stands in LEDGER no earlier than it was received, and counts no later than the tolerance after that.
-    since = gap.span.start - timedelta(seconds=tolerance_s) - _SLACK
+    since = gap.span.start - timedelta(seconds=tolerance_s) - SLACK
     after = await position_at(client, topology.LEDGER, since)
     log.warning(
         "budget.warehouse_not_asked", budget_id=definition.budget_id, tenant_id=definition.tenant_id, reason=why,

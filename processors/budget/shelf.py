@@ -7,7 +7,8 @@ from typing import Final
 
 from processors.budget.books import Book
 from processors.budget.checkpoints import Kept
-from processors.budget.enforcing import event, stops, telling
+from processors.budget.enforcing import cleared, event, stops, telling
+from processors.budget.judging import settle
 from processors.budget.spending import FIELD, Spend
 from schemas.budgets import BudgetDefinition, budget_key
 from schemas.state import AgentRecord
@@ -112,7 +113,8 @@ class Shelf:
     def judge(self, kept: Kept, registry: Mapping[str, AgentRecord], now: datetime) -> int:
         """Puts what follows from the book as it stands into its outbox; how many thresholds were reached."""
         book, hits = kept.book, 0
-        for hit in book.settle():
+        word(kept)
+        for hit in settle(book):
             kept.unsaved = True
             if hit.reached.event_id in self.told:
                 continue
@@ -124,6 +126,14 @@ class Shelf:
             kept.outbox += commands
             kept.unsaved = kept.to_save = True
         return hits
+
+
+def word(kept: Kept) -> None:
+    """Puts into the outbox what holds no longer."""
+    lapsed, kept.book.lapsed = kept.book.lapsed, []
+    for each in lapsed:
+        kept.outbox.append(telling(cleared(kept.book, each)))
+        kept.unsaved = kept.to_save = True
 
 
 _NOBODY: Final = Tenant()

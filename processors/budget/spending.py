@@ -21,16 +21,23 @@ class Spend:
     """One ledger entry, as far as a budget is concerned. Corrections are negative where they give back."""
 
     moment: datetime
-    """When it counts: ``min(occurred_at, received_at + tolerance)``."""
+    """When it counts: when it was priced, which corrections take over; else ``min(occurred_at, received_at + tolerance)``."""
     amount: Decimal
     agent_id: str
     project_id: str | None = None
     workspace_id: str | None = None
 
 
+def _moment(entry: Mapping[str, Any], tolerance: timedelta) -> datetime:
+    # A correction arrives later than what it corrects: its own arrival would move a call from the future into another period.
+    priced_at = entry.get("priced_at")
+    if priced_at is not None:
+        return datetime.fromisoformat(priced_at)
+    return min(datetime.fromisoformat(entry["occurred_at"]), datetime.fromisoformat(entry["received_at"]) + tolerance)
+
+
 def _spend(entry: Mapping[str, Any], tolerance: timedelta) -> Spend:
-    latest = datetime.fromisoformat(entry["received_at"]) + tolerance
-    moment = min(datetime.fromisoformat(entry["occurred_at"]), latest)
+    moment = _moment(entry, tolerance)
     amount = Decimal(entry["cost_usd"])
     if not amount.is_finite():
         raise InvalidOperation

@@ -4,7 +4,9 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
-from processors.budget.books import EPOCH, ZERO, Book, Tally
+from processors.budget.books import Book
+from processors.budget.judging import exhausted
+from processors.budget.tallies import EPOCH, ZERO, Tally
 from schemas.budgets import FULL, BudgetStanding, Crossing
 
 _NINE: Final = Decimal("0.000000001")
@@ -66,7 +68,7 @@ def standing(book: Book) -> BudgetStanding:
             Crossing(threshold=threshold, at=reached.at, event_id=reached.event_id)
             for threshold, reached in sorted(tally.crossed.items())
         ),
-        enforced=definition.enforcement != "alert" and book.exhausted() is not None,
+        enforced=definition.enforcement != "alert" and exhausted(book) is not None,
         burn_last_hour_usd_per_h=hour,
         burn_period_usd_per_h=over_period(book, tally),
         next_threshold=following,

@@ -10,7 +10,8 @@ from nats.aio.client import Client
 
 from processors.health.settings import HealthSettings
 from processors.health.watching import Watching
-from processors.runner import ProcessorContext
+from processors.runner import Processor, ProcessorContext
+from processors.standby import OneAtWork, Turn
 from service.instruments import LOOP_ERRORS
 
 log = structlog.get_logger(__name__)
@@ -24,9 +25,10 @@ class HealthProcessor:
 
     name = _NAME
 
-    def __init__(self, context: ProcessorContext, settings: HealthSettings) -> None:
+    def __init__(self, context: ProcessorContext, settings: HealthSettings, turn: Turn) -> None:
         self._context = context
         self._settings = settings
+        self._turn = turn
         self._client: Client | None = None
         self._watching: Watching | None = None
         self._stopping = asyncio.Event()
@@ -37,7 +39,7 @@ class HealthProcessor:
         """Connects and restores the last checkpoint."""
         self._stopping.clear()
         self._client = await self._context.connect(f"processor-{_NAME}")
-        self._watching = await Watching.begin(self._client, self._settings)
+        self._watching = await Watching.begin(self._client, self._settings, self._turn)
 
     async def run(self) -> None:
         """Judges until stopped; then writes what is not written yet."""
@@ -68,7 +70,8 @@ class HealthProcessor:
         return {} if self._watching is not None and self._watching.listening else {"events": "catching up"}
 
 
-def attach(broker: NatsBroker, context: ProcessorContext) -> HealthProcessor:
-    """The health processor; it reads in order and needs no subscriber of the broker's."""
+def attach(broker: NatsBroker, context: ProcessorContext) -> Processor:
+    """The health processor, one instance at work; it reads in order and needs no subscriber of the broker's."""
     del broker
-    return HealthProcessor(context, HealthSettings())
+    settings = HealthSettings()
+    return OneAtWork(_NAME, context, lambda turn: HealthProcessor(context, settings, turn))

@@ -20,6 +20,7 @@ from processors.health.judging import Changed
 from processors.health.settings import HealthSettings
 from processors.health.state import ReadUpTo, observation
 from processors.health.telling import status_changed
+from processors.standby import Turn
 from schemas.events import AcceptedEvent
 from schemas.state import Observation
 from service.instruments import AGENTS, HEALTH_CHANGES, LAG_MESSAGES, LOOP_ERRORS, READER_RESETS
@@ -56,7 +57,7 @@ class Watching:
 
     def __init__(
         self, client: Client, settings: HealthSettings, observations: TypedBucket[Observation], checkpoints: Checkpoints,
-        fleet: Fleet, position: int,
+        fleet: Fleet, position: int, turn: Turn,
     ) -> None:  # fmt: skip
         self.listening = False
         """Whether everything stored has been read once."""
@@ -65,6 +66,7 @@ class Watching:
         self._observations = observations
         self._checkpoints = checkpoints
         self._fleet = fleet
+        self._turn = turn
         self._reader = OrderedReader(client, Source(topology.EVENTS, _FILTERS), position)
         self._closing = Closing()
         self._attention = Attention(reconnects=client.stats["reconnects"])
@@ -79,7 +81,7 @@ class Watching:
         self._measured_at = self._looked_at = 0.0
 
     @classmethod
-    async def begin(cls, client: Client, settings: HealthSettings) -> "Watching":
+    async def begin(cls, client: Client, settings: HealthSettings, turn: Turn) -> "Watching":
         """Goes on from the last checkpoint; without one, from an hour ago."""
         checkpoints = await Checkpoints.open(client)
         fleet = Fleet(settings.limits(), settings.max_agents)
@@ -97,7 +99,7 @@ class Watching:
             log.warning("health.stream_replaced", saved=saved.sequence, last=last)
         log.info("health.restored", agents=len(fleet.agents), position=position)
         observations = await TypedBucket.open(client, topology.OBSERVATIONS, Observation)
-        return cls(client, settings, observations, checkpoints, fleet, position)
+        return cls(client, settings, observations, checkpoints, fleet, position, turn)
 
     async def close(self) -> None:
         """Writes what is not written yet and stops reading."""
@@ -149,6 +151,7 @@ class Watching:
                 HEALTH_CHANGES.labels(agent.health).inc()
         await self._write(0)
         for change in changes:
+            await self._turn.mine()
             event = status_changed(change)
             subject = subjects.telemetry(event.tenant.tenant_id, event.run.agent_id, event.kind)
             data = event.model_dump_json(exclude_none=True).encode()
@@ -231,6 +234,7 @@ class Watching:
         regular = [key for key in list(self._fleet.stale)[:granted] if key not in self._at_once]
         waiting = [*self._at_once, *regular]
         for start in range(0, len(waiting), _TOGETHER):
+            await self._turn.mine()
             written = waiting[start : start + _TOGETHER]
             failed = await self._observations.put_all({key: observation(self._fleet.agents[key]) for key in written})
             for key in written:
@@ -252,6 +256,7 @@ class Watching:
         if not keys and self._saved_up_to == self._read_up_to:
             return
         position = self._read_up_to
+        await self._turn.mine()
         await self._checkpoints.save(self._fleet.agents, keys, ReadUpTo(sequence=position, at=_now()))
         self._fleet.unsaved.difference_update(keys)
         self._saved_up_to = position

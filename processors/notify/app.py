@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from processors.notify.channels import Channel, LogChannel, WebhookChannel
 from processors.notify.delivery import Failed, GiveUp, Outcome, Patience, TryAgain, decide
 from processors.notify.settings import NotifySettings
-from processors.runner import ProcessorContext
+from processors.runner import Processor, ProcessorContext
+from processors.standby import OneAtWork, Turn
 from schemas.alerts import AlertChange
 from service.instruments import LAG_MESSAGES, LOOP_ERRORS, NOTIFICATIONS
 from streams import subjects, topology
@@ -43,9 +44,10 @@ _ASK_S: Final = 2.0
 class Telling:
     """One channel and its subscriber. One change at a time, so that an alert's end never overtakes its beginning."""
 
-    def __init__(self, broker: NatsBroker, channel: Channel, patience: Patience, ack_wait_s: float) -> None:
+    def __init__(self, broker: NatsBroker, channel: Channel, patience: Patience, ack_wait_s: float, turn: Turn) -> None:
         self.channel = channel
         self._patience = patience
+        self._turn = turn
         self._delivered: dict[str, None] = {}
         self.durable = f"{_NAME}-{channel.name}"
         config = ConsumerConfig(
@@ -66,6 +68,7 @@ class Telling:
             decoder=_read,
             title=self.durable,
             description="Tells each change of an alert to one channel.",
+            persistent=False,
         )
         self.subscriber(self._tell)
 
@@ -75,6 +78,8 @@ class Telling:
         if change.change_id in self._delivered:
             # Its acknowledgement was lost with the server.
             return
+        # Given to a process that hung, it was given to another since: refused here it is not told twice.
+        await self._turn.mine()
         outcome: Outcome
         try:
             outcome = await self.channel.deliver(change)
@@ -129,7 +134,7 @@ class NotifyProcessor:
         self._missing: dict[str, str] = {telling.channel.shown: "not started" for telling in tellings}
 
     async def start(self) -> None:
-        """The broker has started the subscribers; after a ``stop`` they begin again here."""
+        """Connects, and lets the subscribers begin."""
         self._stopping.clear()
         self._client = await self._context.connect(f"processor-{_NAME}")
         for telling in self._tellings:
@@ -181,10 +186,15 @@ class NotifyProcessor:
         LAG_MESSAGES.labels(_NAME).set(behind)
 
 
-def attach(broker: NatsBroker, context: ProcessorContext) -> NotifyProcessor:
-    """The notify processor: the log, and every webhook of the settings. Raises InvalidWebhookError."""
+def attach(broker: NatsBroker, context: ProcessorContext) -> Processor:
+    """The notify processor, one instance at work: the log, and every webhook of the settings. Raises InvalidWebhookError."""
     settings = NotifySettings()
-    timeout_s = settings.webhook_timeout_s
-    channels: list[tuple[Channel, float]] = [(LogChannel(), _LOG_WAIT_S)]
-    channels += [(WebhookChannel(url, timeout_s), timeout_s + 2.0) for url in settings.webhooks()]
-    return NotifyProcessor(context, [Telling(broker, channel, settings.patience(), wait_s) for channel, wait_s in channels])
+    timeout_s, urls = settings.webhook_timeout_s, settings.webhooks()
+
+    def make(turn: Turn) -> NotifyProcessor:
+        channels: list[tuple[Channel, float]] = [(LogChannel(), _LOG_WAIT_S)]
+        channels += [(WebhookChannel(url, timeout_s), timeout_s + 2.0) for url in urls]
+        tellings = [Telling(broker, channel, settings.patience(), wait_s, turn) for channel, wait_s in channels]
+        return NotifyProcessor(context, tellings)
+
+    return OneAtWork(_NAME, context, make)

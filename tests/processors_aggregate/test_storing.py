@@ -48,6 +48,7 @@ FULL: dict[str, dict[str, Any]] = {
     "agent.stopped": {"agent": {"name": "planner", "exit_code": -9, "signal": "SIGKILL", "reason": "killed", "agent_type": "service"}},
     "policy.decision": {"policy": {"policy_id": "p", "decision": "block", "action": "delete", "actor": {"actor_id": "u", "actor_type": "user"}, "reason": "no"}},
     "budget.threshold_hit": {},
+    "budget.threshold_cleared": {},
     "alert.emitted": {"alert": {"alert_id": "a1", "type": "cost", "severity": "critical", "threshold": 5.0, "current_value": 7.5, "sent_at": "2026-11-20T10:00:00Z", "message": "m"}},
     "fault.injected": {"fault": {"fault_id": "f", "kind": "error", "until": "2026-11-20T11:00:00.5Z", "rate": 0.5, "status_code": 503, "injected_by": "me"}},
     "evaluation.completed": {"evaluation": {"evaluation_id": "e", "evaluator": "exact", "score": 0.75, "passed": False, "label": "l", "suite": "s"}},

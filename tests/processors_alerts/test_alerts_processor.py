@@ -25,6 +25,7 @@ from streams.kv import TypedBucket
 from streams.messages import Received
 from tests.conftest import until
 from tests.processors_health.telling import beat, event, publish, traffic
+from tests.turns import Mine
 
 SHIPPED = load_rules(None)
 
@@ -37,7 +38,7 @@ def now(seconds: float = 0) -> datetime:
 async def alerts(server: EmbeddedServer, rules: Rules = SHIPPED, check_s: float = 30.0) -> AsyncIterator[AlertsProcessor]:
     """The processor at work; stopped in the end as the runner does."""
     context = ProcessorContext(Path(), "test", lambda name: connect(server.settings(), name))
-    processor = AlertsProcessor(context, AlertSettings(alerts_check_s=check_s), rules)
+    processor = AlertsProcessor(context, AlertSettings(alerts_check_s=check_s), rules, Mine())
     await processor.start()
     task = asyncio.create_task(processor.run())
     try:

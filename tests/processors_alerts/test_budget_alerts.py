@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+
 from processors.alerts.board import Board
 from processors.alerts.readings import of_events
 from processors.alerts.rules import load_rules
@@ -12,8 +14,7 @@ from tests.events import event
 T0 = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-def message(sequence: int, *thresholds: float, budget: str = "b", at: datetime = T0, **given: Any) -> Received:
-    import orjson
+def message(sequence: int, *thresholds: float, budget: str = "b", at: datetime = T0, kind: str = "hit", **given: Any) -> Received:
 
     lines = []
     for threshold in thresholds:
@@ -21,7 +22,7 @@ def message(sequence: int, *thresholds: float, budget: str = "b", at: datetime =
             "budget_id": budget, "scope": "tenant", "period": "day", "threshold": threshold, "limit_usd": "10", "spent_usd": "9",
         }  # fmt: skip
         one = event(
-            "budget.threshold_hit", budget=section, attributes={"reason": f"{budget} has reached {threshold:.0%}"} | given
+            f"budget.threshold_{kind}", budget=section, attributes={"reason": f"{budget} has reached {threshold:.0%}"} | given
         )
         one["occurred_at"] = at.isoformat()
         one["ingest"] = {"received_at": at.isoformat(), "sequence": sequence, "position": 0, "flags": []}
@@ -43,3 +44,24 @@ def test_every_crossing_has_its_own_alert_and_the_limit_is_critical() -> None:
     assert again == []
     ended = board.advance(T0 + timedelta(hours=2))
     assert [change.state for change in ended] == ["resolved"] * 5
+
+
+def test_a_crossing_that_holds_no_longer_ends_its_own_alert_at_once_and_no_other() -> None:
+    board = Board(load_rules(None).rules)
+    hits = message(1, 0.8, 1.0), message(2, 0.8, budget="c")
+    fired = [change for hit in hits for change in board.take(of_events(hit, board.metrics), hit.sequence)]
+    ids = [str(orjson.loads(line)["event_id"]) for line in hits[0].data.split(b"\n")]
+    over = message(3, 0.8, at=T0 + timedelta(seconds=5), kind="cleared", crossing=ids[0], reason="the period is over")
+    [ended] = board.take(of_events(over, board.metrics), over.sequence)
+    assert (ended.alert_id, ended.state, ended.at, ended.note) == (
+        fired[0].alert_id,
+        "resolved",
+        over.stored_at,
+        "the period is over",
+    )
+    assert board.take(of_events(over, board.metrics), over.sequence) == []
+    assert board.take(of_events(hits[0], board.metrics), hits[0].sequence) == []
+    assert len(board.active()) == 2
+    unknown = message(4, 1.0, budget="never", kind="cleared", crossing=ids[1])
+    assert board.take(of_events(unknown, board.metrics), unknown.sequence) == []
+    assert [change.state for change in board.advance(T0 + timedelta(hours=2))] == ["resolved"] * 2

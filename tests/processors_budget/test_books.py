@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from processors.budget.books import EPOCH, Book, Gap, Part
+from processors.budget.books import Book
 from processors.budget.enforcing import event, flag, stops
+from processors.budget.gaps import fill, gaps
+from processors.budget.judging import exhausted, redefine, settle
 from processors.budget.periods import Span, slot_s, span_of
 from processors.budget.recounting import summed
 from processors.budget.spending import Spend
 from processors.budget.standing import standing
+from processors.budget.tallies import EPOCH, Gap, Part
 from tests.processors_budget.world import budget
 
 T0 = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -34,13 +37,13 @@ def book(live_after: int = 0, now: datetime = T0, **given: Any) -> Book:
 
 def whole(made: Book) -> Book:
     """With nothing spent before."""
-    for gap in made.gaps():
-        made.fill(gap, [])
+    for gap in gaps(made):
+        fill(made, gap, [])
     return made
 
 
 def reached(made: Book) -> list[int]:
-    return [hit.threshold for hit in made.settle()]
+    return [hit.threshold for hit in settle(made)]
 
 
 def spend(cost: str | Decimal, when: datetime, agent: str = "a", **given: Any) -> Spend:
@@ -62,9 +65,9 @@ def test_each_period_holds_exactly_its_spending_however_much_of_it_came_before_t
     made = book(before, period=period, timezone="Europe/Berlin", created=at(-300_000), now=T0)
 
     def fill_all() -> None:
-        for gap in made.gaps():
+        for gap in gaps(made):
             earlier = [one for number, one in story if number <= gap.up_to]
-            made.fill(gap, summed(made.definition, gap, earlier))
+            fill(made, gap, summed(made.definition, gap, earlier))
 
     for number, one in story:
         if number == filled_at:
@@ -79,7 +82,7 @@ def test_each_period_holds_exactly_its_spending_however_much_of_it_came_before_t
     for start, tally in made.tallies.items():
         assert tally.counted
         assert tally.spent == expected[start]
-    assert not made.gaps()
+    assert not gaps(made)
 
 
 @settings(max_examples=150, deadline=None)
@@ -156,7 +159,7 @@ def test_spending_that_arrives_late_counts_in_its_own_period_and_may_cross_there
     made.advance(tomorrow)
     assert made.current().spent == 0
     made.take(2, [spend("3", at(10)), spend("1", tomorrow)], tomorrow)
-    hits = list(made.settle())
+    hits = list(settle(made))
     assert [hit.threshold for hit in hits] == [80]
     assert hits[0].tally.span.holds(T0)
     assert made.current().spent == 1
@@ -168,9 +171,9 @@ def test_a_period_nobody_knew_any_more_is_summed_up_again_and_tells_only_what_is
     last_week = at(-5 * 86_400)
     made.take(8, [spend("1", last_week)], T0)
     assert reached(made) == []
-    gap = next(each for each in made.gaps() if each.key is not None)
+    gap = next(each for each in gaps(made) if each.key is not None)
     assert gap.up_to == 7
-    made.fill(gap, [Part(Decimal("7.5"), 3)])
+    fill(made, gap, [Part(Decimal("7.5"), 3)])
     assert reached(made) == [80]
     assert made.tallies[gap.key].spent == Decimal("8.5") if gap.key else False
 
@@ -187,13 +190,13 @@ def test_spending_ahead_of_the_clock_counts_when_its_period_begins() -> None:
     made = whole(book(limit="10", now=midnight - timedelta(seconds=10)))
     made.take(1, [spend("12", midnight + timedelta(seconds=5))], midnight - timedelta(seconds=5))
     assert reached(made) == []
-    assert made.exhausted() is None
+    assert exhausted(made) is None
     made.advance(midnight)
     # So shortly after the budget was set, earlier entries might reach into this period too.
     assert reached(made) == []
     whole(made)
     assert reached(made) == [50, 80, 100]
-    assert made.exhausted() is not None
+    assert exhausted(made) is not None
 
 
 def berlin(text: str) -> datetime:
@@ -224,22 +227,22 @@ def test_a_lowered_limit_is_judged_at_once_and_a_raised_one_opens_the_doors() ->
     made.take(1, [spend("30", at(1))], at(1))
     assert reached(made) == []
     lowered = made.definition.model_copy(update={"limit_usd": Decimal(25)})
-    assert made.redefine(lowered, 2)
+    assert redefine(made, lowered, 2)
     assert reached(made) == [50, 80, 100]
     assert flag(made) is not None
     raised = lowered.model_copy(update={"limit_usd": Decimal(50)})
-    assert made.redefine(raised, 3)
+    assert redefine(made, raised, 3)
     assert flag(made) is None
     assert reached(made) == [50]
-    assert made.redefine(raised.model_copy(update={"enforcement": "stop"}), 4)
+    assert redefine(made, raised.model_copy(update={"enforcement": "stop"}), 4)
     assert reached(made) == []
-    assert not made.redefine(raised.model_copy(update={"timezone": "Asia/Tokyo"}), 5)
+    assert not redefine(made, raised.model_copy(update={"timezone": "Asia/Tokyo"}), 5)
 
 
 def test_a_stop_is_asked_of_each_agent_once_and_of_late_comers_too() -> None:
     made = whole(book(limit="1", enforcement="stop"))
     made.take(1, [spend("2", at(1), "one"), spend("2", at(1), "two")], at(1))
-    list(made.settle())
+    list(settle(made))
     asked = stops(made, {}, at(1))
     assert [each.subject for each in asked] == ["command.acme.budget.one", "command.acme.budget.two"]
     assert stops(made, {}, at(2)) == []
@@ -266,9 +269,9 @@ def test_the_forecast_is_where_the_burn_rate_meets_the_limit() -> None:
 
 def test_the_gap_of_a_rolling_budget_reaches_as_far_as_its_window() -> None:
     made = book(9, period="rolling", rolling_minutes=90)
-    gap: Gap = next(each for each in made.gaps() if each.key is not None)
+    gap: Gap = next(each for each in gaps(made) if each.key is not None)
     assert gap.span.start <= T0 - timedelta(minutes=90)
     assert (gap.up_to, gap.slot_s) == (9, 60)
     minute = int(at(-60).timestamp()) // 60
-    made.fill(gap, [Part(Decimal(3), 2, minute), Part(Decimal(4), 1, minute - 200)])
+    fill(made, gap, [Part(Decimal(3), 2, minute), Part(Decimal(4), 1, minute - 200)])
     assert made.current().spent == 3

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from nats.aio.client import Client
 
-from processors.budget import keeping
+from processors.budget import acting, defining, keeping
 from schemas.budgets import BudgetFlag
 from schemas.commands import Command
 from schemas.state import AgentRecord
@@ -25,6 +25,7 @@ from tests.processors_aggregate.conftest import Running
 from tests.processors_budget.world import (
     TENANT,
     budget,
+    cleared,
     counted,
     crossings,
     define,
@@ -41,6 +42,13 @@ from tests.processors_budget.world import (
 def tells(client: Client, *thresholds: int, budget_id: str = "b") -> Callable[[], Awaitable[bool]]:
     async def predicate() -> bool:
         return await crossings(client, budget_id) == list(thresholds)
+
+    return predicate
+
+
+def clears(client: Client, *thresholds: int, budget_id: str = "b") -> Callable[[], Awaitable[bool]]:
+    async def predicate() -> bool:
+        return await cleared(client, budget_id) == list(thresholds)
 
     return predicate
 
@@ -221,7 +229,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
         self._offset = moment - datetime.now(UTC)
-        monkeypatch.setattr(keeping, "_now", self.__call__)
+        for module in acting, defining, keeping:
+            monkeypatch.setattr(module, "_now", self.__call__)
 
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self._offset
@@ -251,7 +260,9 @@ async def test_the_period_rolls_over_at_local_midnight_of_a_day_with_23_hours(
         await spend(client, entry("9", clock()))
         await until(refuses(client, "b"), "the new day is spent too")
     assert await crossings(client) == [50, 80, 100, 50, 80, 100]
-    periods = [event["budget"]["period"] for event in await told(client)]
+    assert await cleared(client) == [50, 80, 100]
+    hits = [event for event in await told(client) if event["event_type"] == "budget.threshold_hit"]
+    periods = [event["budget"]["period"] for event in hits]
     assert periods == ["day 2027-03-28 Europe/Berlin"] * 3 + ["day 2027-03-29 Europe/Berlin"] * 3
 
 
@@ -281,6 +292,46 @@ async def test_a_rolling_budget_forgets_as_the_window_moves(
         clock.jump(now(12 * 60))
         await until(refuses(client), "the older has left it")
         await until(has_spent(client, "5"), "the younger is in it")
+        await until(clears(client, 80, 100), "what was told is told to be over")
+        clock.jump(now(32 * 60))
+        await until(clears(client, 80, 100, 50), "the younger has left it too")
+
+
+async def test_what_was_reached_holds_no_longer_once_the_terms_are_others_or_the_budget_is_gone(
+    server: EmbeddedServer, client: Client
+) -> None:
+    first = budget(limit="10")
+    async with watching(server):
+        await define(client, first)
+        await counted(client)
+        await spend(client, entry("8.5"))
+        await until(tells(client, 50, 80), "two are told")
+        await define(client, first.model_copy(update={"enforcement": "deny"}))
+        await define(client, raised := first.model_copy(update={"limit_usd": Decimal(16)}))
+        await until(clears(client, 50, 80), "both are over")
+        await until(tells(client, 50, 80, 50), "one is reached by the new terms")
+        await define(client, other := raised.model_copy(update={"period": "week"}))
+        await until(clears(client, 50, 80, 50), "it counts something else")
+        await until(tells(client, 50, 80, 50, 50), "in which as much is spent")
+    await define(client, other.model_copy(update={"limit_usd": Decimal(12)}))
+    async with watching(server):
+        await until(clears(client, 50, 80, 50, 50), "the terms were changed while nobody looked")
+        await until(tells(client, 50, 80, 50, 50, 50), "and judged")
+    await undefine(client)
+    async with watching(server):
+        await until(clears(client, 50, 80, 50, 50, 50), "the budget was deleted while nobody looked")
+
+        async def nothing_left() -> bool:
+            store = await client.jetstream().key_value(topology.CHECKPOINTS)
+            return await store.keys() == ["budget"]
+
+        await until(nothing_left, "its book is gone")
+        await define(client, again := budget(limit="10"))
+        await until(tells(client, 50, 80, 50, 50, 50, 50, 80), "set again it is another budget")
+        await undefine(client)
+        await define(client, again.model_copy(update={"created_at": now(), "limit_usd": Decimal(17)}))
+        await until(clears(client, 50, 80, 50, 50, 50, 50, 80), "deleted, and set again at once")
+        await until(tells(client, 50, 80, 50, 50, 50, 50, 80, 50), "the third one")
 
 
 async def test_after_a_restart_sums_crossings_and_flags_are_what_they_were(server: EmbeddedServer, client: Client) -> None:
@@ -352,7 +403,7 @@ async def test_only_the_ledger_of_tenants_with_budgets_is_read_and_a_new_one_joi
         await until(has_spent(client, "3.0"), "the first tenant's sum")
         await until(has_spent(client, "6.0", "o"), "the other's, from before it was read and after")
         assert processor._keeping is not None
-        assert processor._keeping._reading == {TENANT, "other"}
+        assert processor._keeping.ledger.tenants == {TENANT, "other"}
 
 
 async def test_it_outlives_the_server_being_killed_under_it(server: EmbeddedServer, client: Client) -> None:

@@ -23,6 +23,7 @@ from streams.embedded import EmbeddedServer
 from streams.kv import TypedBucket
 from streams.messages import CONTENT_TYPE, EVENT_COUNT, NDJSON
 from tests.conftest import until
+from tests.turns import Mine
 
 TENANT = "acme"
 _number = count(1)
@@ -68,6 +69,13 @@ async def spend(client: Client, *entries: LedgerEntry, tenant: str = TENANT) -> 
     return ack.seq
 
 
+async def correct(client: Client, *entries: LedgerEntry) -> int:
+    """Reversals and adjustments where cost writes them; the sequence."""
+    subject = subjects.ledger_corrections(TENANT, f"{entries[0].occurred_at:%Y%m%d}")
+    headers = {CONTENT_TYPE: NDJSON, EVENT_COUNT: str(len(entries))}
+    return (await client.jetstream().publish(subject, lines(entries), headers=headers)).seq
+
+
 async def define(client: Client, *definitions: BudgetDefinition) -> None:
     bucket = await TypedBucket.open(client, topology.BUDGETS, BudgetDefinition)
     for each in definitions:
@@ -97,20 +105,30 @@ async def told(client: Client) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-async def crossings(client: Client, budget_id: str = "b") -> list[int]:
+async def crossings(client: Client, budget_id: str = "b", event_type: str = "budget.threshold_hit") -> list[int]:
     """Thresholds told, in per cent."""
     return [
         round(event["budget"]["threshold"] * 100)
         for event in await told(client)
-        if event["event_type"] == "budget.threshold_hit" and event["budget"]["budget_id"] == budget_id
+        if event["event_type"] == event_type and event["budget"]["budget_id"] == budget_id
     ]
+
+
+async def cleared(client: Client, budget_id: str = "b") -> list[int]:
+    """Thresholds told to hold no longer, in per cent; each of a crossing that was told before it."""
+    events = await told(client)
+    ids = [event["event_id"] for event in events]
+    for number, event in enumerate(events):
+        if event["event_type"] == "budget.threshold_cleared":
+            assert event["attributes"]["crossing"] in ids[:number]
+    return await crossings(client, budget_id, "budget.threshold_cleared")
 
 
 @asynccontextmanager
 async def watching(server: EmbeddedServer, **settings: Any) -> AsyncIterator[BudgetProcessor]:
     """The processor at work; stopped in the end as the runner does."""
     context = ProcessorContext(Path(), "test", lambda name: connect(server.settings(), name))
-    processor = BudgetProcessor(context, BudgetSettings(**({"warehouse_patience_s": 0.3} | settings)))
+    processor = BudgetProcessor(context, BudgetSettings(**({"warehouse_patience_s": 0.3} | settings)), Mine())
     await processor.start()
     task = asyncio.create_task(processor.run())
     try:

@@ -20,6 +20,7 @@ from streams.embedded import EmbeddedServer
 from streams.kv import TypedBucket
 from tests.conftest import stream_messages, until
 from tests.processors_health.telling import beat, publish, publish_covered, started, stopped, traffic
+from tests.turns import Mine
 
 
 def now(seconds: float = 0) -> datetime:
@@ -30,7 +31,7 @@ def now(seconds: float = 0) -> datetime:
 async def health(server: EmbeddedServer) -> AsyncIterator[HealthProcessor]:
     """The processor at work; stopped in the end as the runner does."""
     context = ProcessorContext(Path(), "test", lambda name: connect(server.settings(), name))
-    processor = HealthProcessor(context, HealthSettings())
+    processor = HealthProcessor(context, HealthSettings(), Mine())
     await processor.start()
     task = asyncio.create_task(processor.run())
     try:

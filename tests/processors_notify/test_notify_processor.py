@@ -85,6 +85,7 @@ async def notify(server: EmbeddedServer) -> AsyncIterator[None]:
     await processor.start()
     task = asyncio.create_task(processor.run())
     try:
+        await until(lambda: not processor.waiting_for(), "it is at work")
         yield
     finally:
         await processor.stop()

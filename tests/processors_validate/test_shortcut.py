@@ -163,7 +163,7 @@ def test_no_bytes_make_it_raise(data: bytes) -> None:
 def test_it_is_taken_by_the_usual_events() -> None:
     """Otherwise it would be of no use, and nobody would notice."""
     assert all(agrees(made.data) for made in workload.generate(500, 7))
-    whole_way = {"budget.threshold_hit"}
+    whole_way = {"budget.threshold_hit", "budget.threshold_cleared"}
     assert {kind for kind in REQUIRED if not agrees(raw(event(kind)))} == whole_way
     assert agrees(raw(event(attributes={"z": 1, "a": "é", "n": None, "f": 0.5, "b": True})))
     assert agrees(raw(event("agent.registered", run=None, trace=None, error=None)))

@@ -1,10 +1,14 @@
 """``scope_spend``: exact sums of one scope, and the ledger position they are of."""
 
 from datetime import datetime
+from typing import Final
 
 from processors.aggregate.asking import Conditions, Question, naive
 from schemas.queries import ScopeSpendParams
 from streams import topology
+
+_MOMENT: Final = "coalesce(priced_at, least(occurred_at, received_at + to_seconds($tolerance)))"
+"""When an entry counts: when it was priced, which corrections take over, so that they count where the call they correct does."""
 
 
 def scope_spend(params: ScopeSpendParams, _: datetime) -> Question:
@@ -13,13 +17,13 @@ def scope_spend(params: ScopeSpendParams, _: datetime) -> Question:
         tenant_id=params.tenant, workspace_id=params.workspace, project_id=params.project, agent_id=params.agent
     )
     given.add("stream_sequence <= $up_to", up_to=params.up_to_sequence)
-    # The bound on occurred_at lets the warehouse leave out what is older without reading received_at.
+    # No entry counts later than it occurred, so this bound lets the warehouse leave out what is older without reading more of it.
     given.add("occurred_at >= $since", since=naive(params.since))
-    given.add("least(occurred_at, received_at + to_seconds($tolerance)) >= $since", tolerance=params.tolerance_s)
-    given.add("least(occurred_at, received_at + to_seconds($tolerance)) < $until", until=naive(params.until))
+    given.add(f"{_MOMENT} >= $since", tolerance=params.tolerance_s)
+    given.add(f"{_MOMENT} < $until", until=naive(params.until))
     slot = "NULL::TIMESTAMP"
     if params.slot_s is not None:
-        slot = "time_bucket(to_seconds($slot), least(occurred_at, received_at + to_seconds($tolerance)), TIMESTAMP '1970-01-01')"
+        slot = f"time_bucket(to_seconds($slot), {_MOMENT}, TIMESTAMP '1970-01-01')"
         given.parameters["slot"] = params.slot_s
     sql = f"""
         WITH sums AS (
