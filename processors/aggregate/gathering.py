@@ -10,7 +10,7 @@ from streams.reader import OrderedReader
 _AT_ONCE: Final = 64
 """Messages taken from a reader at a time; each has up to half a megabyte."""
 _WAIT_S: Final = 5.0
-LARGEST_SHARE: Final = 0.3
+LARGEST_SHARE: Final = 0.4
 
 
 def pause_s(last_commit_s: float, last_events: int, share: float, shortest_s: float, longest_s: float) -> float:

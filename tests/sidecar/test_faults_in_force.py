@@ -30,19 +30,19 @@ async def ask(client: Client, *faults: Fault) -> None:
 async def test_latency_is_injected_seen_and_cleared(sidecar: Sidecar, client: Client, telemetry: Telemetry) -> None:
     await sidecar.start("--probe", HTTP_PROBE, "--heartbeat", "60")
     await until(sidecar.answers, "the agent answers")
-    await ask(client, fault("latency", latency_ms=300))
+    await ask(client, fault("latency", latency_ms=1000))
     injected = await telemetry.find("fault.injected", within_s=2, fault__kind="latency")
-    assert injected["fault"]["latency_ms"] == 300
+    assert injected["fault"]["latency_ms"] == 1000
     await telemetry.find("agent.heartbeat", within_s=2, health__active_faults=["latency"])
     began_at = time.monotonic()
     assert (await sidecar.get())[0] == 200
-    assert time.monotonic() - began_at >= 0.3
+    assert time.monotonic() - began_at >= 1.0
     await ask(client)
     cleared = await telemetry.find("fault.cleared", within_s=2)
     assert cleared["attributes"] == {"because": "cleared"}
     began_at = time.monotonic()
     assert (await sidecar.get())[0] == 200
-    assert time.monotonic() - began_at < 0.3
+    assert time.monotonic() - began_at < 1.0
 
 
 async def test_a_fault_ends_at_its_deadline_while_nats_is_dead(
