@@ -21,6 +21,11 @@ def asked(method: str, path: str) -> str:
     return f"{method} {path if len(path) <= _LONGEST_PATH else path[: _LONGEST_PATH - 1] + '…'}"
 
 
+def _readable(text: str) -> str:
+    # Whoever asks chooses the path: a NUL in it would be refused by the contract, and end the sidecar that tells of it.
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
 class Failures:
     """Counts failed requests; ``take`` hands them over when it is time. Times are monotonic seconds."""
 
@@ -34,7 +39,8 @@ class Failures:
         if cause not in self._counts and len(self._counts) >= MOST_CAUSES:
             cause, message = "other", "further causes"
         self._counts[cause] = self._counts.get(cause, 0) + 1
-        self._names.setdefault(cause, f"{cause}: {message}"[:_LONGEST])
+        if cause not in self._names:
+            self._names[cause] = _readable(f"{cause}: {message}"[:_LONGEST])
 
     def take(self, now: float, *, last: bool = False) -> tuple[Sample, ...]:
         """One sample a cause, named ``<cause>: <message>``; empty where there is none or it is too early. ``last``: never too early."""

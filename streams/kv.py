@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 Value = TypeVar("Value", bound=BaseModel)
 
 _PUT_S = 5.0
+_LONGEST_PATIENCE_S = 10.0
 
 
 class BucketMissingError(LookupError):
@@ -81,27 +82,35 @@ class TypedBucket(Generic[Value]):
         """Writes whatever stood there before; returns the new revision."""
         return await self._store.put(key, value.model_dump_json(exclude_none=True).encode())
 
-    async def put_all(self, values: Mapping[str, Value]) -> dict[str, str]:
+    async def put_all(self, values: Mapping[str, Value]) -> dict[str, Exception]:
         """Writes several as ``put`` does, under way together; returns why for each key that is not known to be written.
 
-        An acknowledgement is waited for by each, a reply by none: a fifth of what ``put`` costs.
+        An acknowledgement is waited for by each, a reply by none: a fifth of what ``put`` costs. What the server would not take
+        (MaxPayloadError) is not sent, and nothing is while NATS is away: sent later it would stand over what is newer by then.
         """
         under_way: dict[str, asyncio.Future[PubAck]] = {}
-        failed: dict[str, str] = {}
+        failed: dict[str, Exception] = {}
         for key, value in values.items():
             data = value.model_dump_json(exclude_none=True).encode()
+            # Looked at here: nats-py would keep a place among those under way for ever for each that it refuses.
+            if not self._client.is_connected:
+                failed[key] = nats.errors.ConnectionReconnectingError()
+                continue
+            if len(data) > self._client.max_payload > 0:
+                failed[key] = nats.errors.MaxPayloadError()
+                continue
             try:
                 under_way[key] = await self._js.publish_async(f"$KV.{self._bucket}.{key}", data, wait_stall=_PUT_S)
             except (nats.errors.Error, TimeoutError, OSError) as error:
-                failed[key] = repr(error)
+                failed[key] = error
         if under_way:
             await asyncio.wait(under_way.values(), timeout=_PUT_S)
         for key, future in under_way.items():
             if not future.done():
                 future.cancel()
-                failed[key] = f"no acknowledgement within {_PUT_S:g} s"
-            elif (refused := future.exception()) is not None:
-                failed[key] = repr(refused)
+                failed[key] = TimeoutError(f"no acknowledgement within {_PUT_S:g} s")
+            elif isinstance(refused := future.exception(), Exception):
+                failed[key] = refused
         return failed
 
     async def update(self, key: str, value: Value, revision: int) -> int:
@@ -153,14 +162,15 @@ class TypedBucket(Generic[Value]):
         try:
             # History keeps older revisions of a key: only the newest is present.
             newest: dict[str, Received] = {}
-            begun = False
+            begun, patience_s = False, 1.0
             while not begun or reader.pending:
-                arrived = await reader.fetch(2000, 1.0 if begun else 0.05)
+                arrived = await reader.fetch(2000, patience_s if begun else 0.05)
                 if begun and not arrived:
-                    # What was still to come has been removed meanwhile.
-                    break
+                    # What was still to come has been removed meanwhile, or NATS is slow or away: the server says which.
+                    await reader.reset("asks again what there is")
+                    patience_s = min(_LONGEST_PATIENCE_S, 2 * patience_s)
                 newest |= {message.subject: message for message in arrived}
-                begun = begun or reader.begun
+                begun = reader.begun
             for message in sorted(newest.values(), key=lambda each: each.sequence):
                 entry = self._entry(prefix, message)
                 if entry is not None and entry.value is not None:

@@ -106,11 +106,16 @@ def _crossing(budget: Budget, hit: UUID) -> str:
     return f"{budget.budget_id}-{budget.threshold:.0%}".removesuffix("%") + f"-{hit.hex[-12:]}"
 
 
-def _cleared(message: Received, event: AcceptedEvent) -> Cleared:
+def _cleared(message: Received, event: AcceptedEvent) -> Iterator[Cleared]:
     assert event.budget is not None
     attributes = event.attributes
-    own = _crossing(event.budget, UUID(str(attributes.get("crossing"))))
-    return Cleared(event.tenant.tenant_id, own, message.stored_at, str(attributes.get("reason", "it holds no longer"))[:500])
+    try:
+        hit = UUID(str(attributes.get("crossing")))
+    except ValueError:
+        # Anybody may say so, and attributes are anybody's: it names no crossing, so none is over.
+        return
+    own = _crossing(event.budget, hit)
+    yield Cleared(event.tenant.tenant_id, own, message.stored_at, str(attributes.get("reason", "it holds no longer"))[:500])
 
 
 def _emitted(event: AcceptedEvent) -> str:
@@ -149,7 +154,7 @@ def of_events(message: Received, wanted: frozenset[Metric]) -> Iterator[Told]:
             if event.event_type == "budget.threshold_hit":
                 yield from _crossings(message, event)
             elif event.event_type == "budget.threshold_cleared":
-                yield _cleared(message, event)
+                yield from _cleared(message, event)
     elif kind in _COUNTED:
         metric, mark, reason_of = _COUNTED[kind]
         # A search for the word costs a hundredth of reading the events.

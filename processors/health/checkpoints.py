@@ -10,16 +10,20 @@ from typing import Final
 from zlib import crc32
 
 import nats.errors
+import structlog
 from nats.aio.client import Client
 
 from processors.health.state import AgentHealth, Portion, ReadUpTo
+from schemas.sections import Metrics
 from streams import topology
 from streams.kv import TypedBucket
+
+log = structlog.get_logger(__name__)
 
 _POSITION: Final = "health.read"
 _PORTION: Final = "health.portion"
 _PORTIONS: Final = 256
-"""With the most agents there may be, eighty to a portion: some hundred kilobytes at the very worst."""
+"""With the most agents there may be, eighty to a portion: a hundred kilobytes, unless they tell very much of themselves."""
 
 
 class CheckpointNotWrittenError(nats.errors.Error):
@@ -28,6 +32,11 @@ class CheckpointNotWrittenError(nats.errors.Error):
 
 def _portion(key: str) -> str:
     return f"{_PORTION}.{crc32(key.encode()) % _PORTIONS}"
+
+
+def _lean(agent: AgentHealth) -> AgentHealth:
+    """All that it is judged by. What it measured is left out: its next heartbeat tells that again."""
+    return agent.model_copy(update={"metrics": Metrics(), "checks": ()})
 
 
 class Checkpoints:
@@ -62,6 +71,11 @@ class Checkpoints:
             if several is not None:
                 several.append(agent)
         failed = await self._portions.put_all({name: Portion(agents=tuple(several)) for name, several in due.items()})
+        large = [name for name, error in failed.items() if isinstance(error, nats.errors.MaxPayloadError)]
+        if large:
+            log.warning("health.checkpoint_lean", portions=len(large))
+            failed = {name: error for name, error in failed.items() if name not in large}
+            failed |= await self._portions.put_all({name: Portion(agents=tuple(map(_lean, due[name]))) for name in large})
         if failed:
-            raise CheckpointNotWrittenError(f"{len(failed)} of {len(due)} portions: {next(iter(failed.values()))}")
+            raise CheckpointNotWrittenError(f"{len(failed)} of {len(due)} portions: {next(iter(failed.values()))!r}")
         await self._position.put(_POSITION, position)

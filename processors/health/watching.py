@@ -243,7 +243,7 @@ class Watching:
                     self._fleet.stale.pop(key, None)
             if failed:
                 # They stay marked, and are written with the next round.
-                log.warning("observation.not_written", agents=len(failed), first=next(iter(failed.items())))
+                log.warning("observation.not_written", agents=len(failed), first=repr(next(iter(failed.items()))))
 
     async def _checkpoint_if_due(self) -> None:
         waited = asyncio.get_running_loop().time() - self._saved_at

@@ -65,3 +65,13 @@ def test_a_crossing_that_holds_no_longer_ends_its_own_alert_at_once_and_no_other
     unknown = message(4, 1.0, budget="never", kind="cleared", crossing=ids[1])
     assert board.take(of_events(unknown, board.metrics), unknown.sequence) == []
     assert [change.state for change in board.advance(T0 + timedelta(hours=2))] == ["resolved"] * 2
+
+
+def test_an_end_that_names_no_crossing_ends_none_and_hides_nothing_beside_it() -> None:
+    """Attributes are anybody's: a budget's event that cannot be used costs no other event of its message."""
+    board = Board(load_rules(None).rules)
+    hit = message(1, 0.8)
+    over = message(1, 0.8, kind="cleared", crossing="that one")
+    both = Received(hit.subject, over.data + b"\n" + hit.data, 1, 1, hit.stored_ns, 0, "")
+    changes = board.take(of_events(both, board.metrics), 1)
+    assert [(change.rule, change.state) for change in changes] == [("budget_crossed", "firing")]

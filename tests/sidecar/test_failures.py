@@ -34,6 +34,30 @@ def test_a_path_is_shown_but_never_at_length() -> None:
     assert len(asked("POST", "/" + "x" * 10_000)) < 100
 
 
+@given(st.text())
+def test_whatever_path_is_asked_for_can_be_told(path: str) -> None:
+    """A caller chooses it; one that the contract refuses would end the sidecar."""
+    failures = Failures()
+    for asked_for in (path, "/\0", "/\ud800", "/a\nb"):
+        failures.add(f"cause {asked_for!r}", asked("GET", asked_for))
+    told = failures.take(0.0)
+    assert sum(sample.value for sample in told) == 4
+    assert all(sample.name.isprintable() for sample in told)
+
+
+async def test_a_path_with_a_nul_is_told_and_ends_nobody(sidecar: Sidecar, client: Client, telemetry: Telemetry) -> None:
+    await sidecar.start("--probe", "process")
+    await until(sidecar.answers, "the agent answers")
+    await ask(client, fault("error", status_code=507))
+    await telemetry.find("fault.injected")
+    assert (await sidecar.get("/a%00b"))[0] == 507
+    await sidecar.stop()
+    told = [event for event in await telemetry.read() if event["event_type"] == "metric.sampled"]
+    assert "injected_fault: GET /a\N{REPLACEMENT CHARACTER}b: answered 507 by a fault instead of the agent" in {
+        sample["name"] for event in told for sample in event["metrics"]["samples"]
+    }
+
+
 async def test_requests_that_never_reached_the_agent_are_told_by_cause(
     sidecar: Sidecar, client: Client, telemetry: Telemetry
 ) -> None:
