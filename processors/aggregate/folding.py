@@ -20,7 +20,7 @@ _HOURS: Final = f"""
 def merged_sketch(entries: str, into: str, groups: str = "groups") -> str:
     """SQL: by ``id`` one sketch of all that stand in the list ``entries`` of ``groups``.
 
-    Grouped by a number: by the keys themselves, which are texts, it takes five times as long.
+    Grouped by a number: by the keys themselves, which are texts, it takes four times as long.
     """
     return f"""
         SELECT id, list_sort(list({{'bucket': bucket, 'count': number}})) AS {into} FROM (

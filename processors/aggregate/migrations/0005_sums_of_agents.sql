@@ -1,4 +1,4 @@
--- Sums of an agent: one row for each agent and hour (or day), without the models, tools and workflows that make fifty rows of
+-- Sums of an agent: one row for each agent and hour (or day), without the models, tools and workflows that make twenty rows of
 -- one in the sums above. events, finished and failed are of every kind of event; runs_… of runs, calls_… and call_… of model
 -- calls; entries and what follows them of the ledger, charges and tokens of its charges alone. The latencies are sketches, as
 -- above. And one row for each agent ever seen, with the latest name and version it gave.

@@ -96,7 +96,7 @@ def _sql(where: str, tables: Collection[str]) -> str:
             SELECT tenant_id, agent_id, unnest(CASE WHEN latency_ms IS NULL THEN sketch ELSE {one} END) AS entry
             FROM ({_calls(where, tables)})
         ),
-        -- One window over all of them: a window for each agent takes ten times as long.
+        -- One window over all of them: a window for each agent takes six times as long.
         heights AS (
             SELECT *, (sum(number) OVER (ORDER BY tenant_id, agent_id, bucket ROWS UNBOUNDED PRECEDING))::BIGINT AS upto FROM (
                 SELECT tenant_id, agent_id, entry.bucket AS bucket, sum(entry.count)::BIGINT AS number FROM timed
