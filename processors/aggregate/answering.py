@@ -1,5 +1,6 @@
 """From a request's bytes to a reply's: validated, asked with a deadline, paged, written as JSON or Arrow."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -162,7 +163,7 @@ def answer(warehouse: Warehouse, name: str, request: bytes, *, now: datetime, de
             if deadline.passed:
                 return refused(name, f"waited longer than {deadline.seconds:g} s for its turn: try again in a moment")
             try:
-                table = _fetch(cursor, question, params.limit + 1, params.offset)
+                table = _fetch(warehouse, cursor, question, params.limit + 1, params.offset)
             except duckdb.InterruptException:
                 if not deadline.passed:
                     raise
@@ -181,22 +182,28 @@ def answer(warehouse: Warehouse, name: str, request: bytes, *, now: datetime, de
         number = max(1, min(number - 1, int(number * most_bytes / len(reply.data) * 0.9)))
 
 
-def _fetch(cursor: duckdb.DuckDBPyConnection, question: Question, most: int, offset: int) -> pa.Table:
+_PARAMETER: Final = re.compile(r"\$(\w+)")
+
+
+def _fetch(warehouse: Warehouse, cursor: duckdb.DuckDBPyConnection, question: Question, most: int, offset: int) -> pa.Table:
     """At most ``most`` rows from ``offset`` on, of one snapshot."""
-    if rollups.ASKED in question.sql:
+    sql, given = question.sql, question.parameters
+    if callable(sql) or rollups.ASKED in sql:
         cursor.execute("BEGIN")
         folded = rollups.positions(cursor)
-        given = question.parameters | {name: value for name, value in folded.items() if f"${name}" in question.sql}
-    else:
-        given = question.parameters
+        if callable(sql):
+            sql = sql(warehouse.beyond(folded))
+        asked = set(_PARAMETER.findall(sql))
+        given = {name: value for name, value in {**given, **folded}.items() if name in asked}
     if question.shape is not None:
-        found = cursor.execute(question.sql, given)
+        found = cursor.execute(sql, given)
         names = [column[0] for column in found.description or ()]
         shaped = question.shape([dict(zip(names, row, strict=True)) for row in found.fetchall()])[offset : offset + most]
         text = pa.string()
         return pa.table({name: pa.array([row[name] for row in shaped], _SHAPED.get(name, text)) for name in question.columns})
     paging: dict[str, Any] = {"limit": most, "offset": offset}
-    sql = question.sql if "$limit" in question.sql else f"SELECT * FROM ({question.sql}) LIMIT $limit OFFSET $offset"  # noqa: S608
+    if "$limit" not in sql:
+        sql = f"SELECT * FROM ({sql}) LIMIT $limit OFFSET $offset"  # noqa: S608
     table: pa.Table = cursor.execute(sql, {**given, **paging}).to_arrow_table()
     return table
 

@@ -1,6 +1,6 @@
 """A question ready to be asked: SQL, its parameters, and conditions put together from what was given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -26,7 +26,8 @@ class InvalidQuestionError(ValueError):
 class Question:
     """``sql`` ends without LIMIT; with ``shape`` all rows are fetched, shaped, and only then paged."""
 
-    sql: str
+    sql: str | Callable[[Collection[str]], str]
+    """Or what makes it of the tables that hold rows the sums do not: of others nothing need be planned."""
     parameters: dict[str, Any] = field(default_factory=dict)
     shape: Callable[[list[Row]], list[Row]] | None = None
     columns: tuple[str, ...] = ()

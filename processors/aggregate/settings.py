@@ -31,7 +31,7 @@ class AggregateSettings(BaseSettings):
     """A row waits at most so long to be gathered with others."""
     fold_facts: int = 500_000
     """Facts after which they are folded into the sums."""
-    fold_every_s: float = 60.0
+    fold_every_s: float = 15.0
     """Facts are folded at the latest after this."""
     dead_letters: int = 1_000
     """Dead letters of our own in ``dead_letters_window_s`` past which we stop: behind validate it means a bad deploy."""

@@ -1,6 +1,7 @@
 """The warehouse: one DuckDB file, opened here alone; rows and offsets change together or not at all."""
 
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from processors.aggregate import rollups
+from processors.aggregate import folding, rollups
 from processors.aggregate.batches import Batch
 from processors.aggregate.migrating import (
     AlteredWarehouseError,
@@ -89,6 +90,8 @@ class Warehouse:
         # Of this connection alone, which only appends: there is nothing to optimise, and planning is half of a small insert.
         connection.execute("PRAGMA disable_optimizer")
         self._lock = threading.Lock()
+        self._folding = threading.Lock()
+        self._last = {table: _last_sequence(connection, table) for table in rollups.STREAM_OF}
 
     @classmethod
     def open(
@@ -137,6 +140,10 @@ class Warehouse:
         ``created`` names the streams' own ages, ``at`` is now. Nothing is stored when it raises.
         """
         connection = self._connection
+        for table, stream in rollups.STREAM_OF.items():
+            if table in batch.frames:
+                # Before any of it can be seen: whoever sees the rows finds the table named by ``beyond``.
+                self._last[table] = max(message.sequence for message in batch.applied if message.stream.lower() == stream)
         connection.execute("BEGIN")
         try:
             for table, frame in batch.frames.items():
@@ -169,14 +176,21 @@ class Warehouse:
                     [stream, naive(created[stream]), last, at, len(own), events, rows],
                 )
 
+    def beyond(self, folded: Mapping[str, int]) -> frozenset[str]:
+        """The tables that may hold rows which the sums do not, in a transaction that has found them to go as far as ``folded``."""
+        return frozenset(
+            table for table, stream in rollups.STREAM_OF.items() if self._last[table] > folded[rollups.position_of(stream)]
+        )
+
     def fold(self) -> int:
         """Folds what is stored into sums; returns how many rows. May run beside ``apply``: what is stored meanwhile comes next time."""
-        with self._lock:
-            connection = self._connection.cursor()
-        try:
-            return rollups.fold(connection)
-        finally:
-            connection.close()
+        with self._folding:
+            with self._lock:
+                connection = self._connection.cursor()
+            try:
+                return folding.fold(connection)
+            finally:
+                connection.close()
 
     def checkpoint(self) -> None:
         """Folds the write-ahead log into the file."""
@@ -186,6 +200,12 @@ class Warehouse:
         """Closes the file; what was applied is in it."""
         self._asking.close()
         self._connection.close()
+
+
+def _last_sequence(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    found = connection.execute(f"SELECT coalesce(max(stream_sequence), 0) FROM {table}").fetchone()  # noqa: S608
+    assert found is not None
+    return int(found[0])
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:

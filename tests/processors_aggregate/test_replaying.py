@@ -171,7 +171,7 @@ async def test_a_replayed_warehouse_equals_the_live_one_table_by_table(
     filled = {name for name, rows in live.items() if rows}
     assert filled >= {
         "runs", "steps", "model_calls", "ledger", "alert_changes", "dead_letters", "coverage", "event_attributes", "rollups_hour",
-        "rollups_day", "applied_messages", "offsets",
+        "rollups_day", "agents_hour", "agents_day", "agents_seen", "applied_messages", "offsets",
     }  # fmt: skip
     assert said.last["state"] == "done"
     assert said.last["messages"] == said.last["of"] > 0
