@@ -1,12 +1,13 @@
 """Process groups of agents, found by the mark that each of their processes carries in its environment.
 
-The mark, not a remembered process id, says what is ours: ids are reused, and a manager may die between starting a
-process and writing it down.
+The mark, not a remembered process id, says what is ours: ids are reused, a manager may die between starting a process
+and writing it down, and what is written down in a data directory is copied with it.
 """
 
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,13 +45,30 @@ class Member:
 
     pid: int
     created_at: float
-    leads: bool
+    group: int
+    """Id of the process group it sits in: its leader's process id."""
     mark: Mark | None
 
+    @property
+    def leads(self) -> bool:
+        """Whether it leads its process group."""
+        return self.pid == self.group
 
-def group_name(tenant: str, agent: str, data: Path) -> str:
-    """Names one agent of one data directory: two systems on a machine leave each other alone."""
-    return f"{tenant}.{agent}@{data}"
+
+def home(data: Path) -> str:
+    """Names one data directory and none of its copies, wherever they lie or are moved to. It is made if need be.
+
+    Read it once and keep it: who removes a directory under a running manager does not take its processes away from it.
+    """
+    data = data.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    found = data.stat()
+    return f"{found.st_dev:x}:{found.st_ino:x}:{data}"
+
+
+def group_name(tenant: str, agent: str, of: str) -> str:
+    """Names one agent of the ``home`` given: two systems on a machine leave each other alone."""
+    return f"{tenant}.{agent}@{of}"
 
 
 def _environment(pid: int) -> dict[str, str] | None:
@@ -95,7 +113,7 @@ def members(group: str, *, also_led_by: tuple[int, float] | None = None) -> list
             continue
         if not marked and also_led_by is not None and created < also_led_by[1] - 2:
             continue
-        found.append(Member(pid, created, leads=leader == pid, mark=_mark(environment)))
+        found.append(Member(pid, created, leader, _mark(environment)))
     return found
 
 
@@ -109,6 +127,48 @@ def _mark(environment: dict[str, str] | None) -> Mark | None:
         return None
 
 
+def send(pid: int, number: signal.Signals, is_meant: Callable[[], bool]) -> bool:
+    """Signals ``pid`` if ``is_meant`` says so of the process that has this id now; returns whether it got the signal.
+
+    The process is held by a descriptor while it is asked: an id that passes to another meanwhile reaches nobody. Where there
+    are no such descriptors the look comes right before the signal.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except AttributeError:
+        descriptor = None
+    except OSError:
+        return False
+    try:
+        if not is_meant():
+            return False
+        if descriptor is None:
+            os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(descriptor, number)
+    except OSError:
+        return False
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+    return True
+
+
+def _is_still(member: Member, group: str) -> bool:
+    """Whether ``member`` is the process that was found: it carries the mark, or sits where it sat since before the look."""
+    if (_environment(member.pid) or {}).get(GROUP) == group:
+        return True
+    try:
+        return os.getpgid(member.pid) == member.group and _created(member.pid) == member.created_at
+    except OSError:
+        return False
+
+
+def kill(member: Member, group: str) -> bool:
+    """SIGKILL to ``member`` of ``group``, never to another that has its id by now; returns whether it was sent."""
+    return send(member.pid, signal.SIGKILL, lambda: _is_still(member, group))
+
+
 def clear(group: str, *, also_led_by: tuple[int, float] | None = None, within_s: float = 3.0) -> int:
     """SIGKILL to every member until none is left; returns how many there were. Blocks: call it in a thread."""
     killed: set[int] = set()
@@ -119,8 +179,27 @@ def clear(group: str, *, also_led_by: tuple[int, float] | None = None, within_s:
             return len(killed)
         for member in left:
             killed.add(member.pid)
-            try:
-                os.kill(member.pid, signal.SIGKILL)
-            except OSError:
-                continue
+            kill(member, group)
         time.sleep(0.01)
+
+
+def at_home(of: str) -> dict[str, tuple[int, float] | None]:
+    """The groups of every agent of a ``home`` that still has living processes, with the leader where there is one."""
+    found: dict[str, tuple[int, float] | None] = {}
+    for pid in psutil.pids():
+        environment = _environment(pid)
+        if environment is None or environment.get(GROUP, "").partition("@")[2] != of or (created := _created(pid)) is None:
+            continue
+        group = environment[GROUP]
+        found.setdefault(group, None)
+        try:
+            if os.getpgid(pid) == pid:
+                found[group] = pid, created
+        except OSError:
+            continue
+    return found
+
+
+def agent_of(group: str) -> str:
+    """The agent's id in the name of its group."""
+    return group.partition("@")[0].partition(".")[2]

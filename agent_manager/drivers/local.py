@@ -34,7 +34,7 @@ class LocalDriver:
     """Starts, stops and adopts process groups. ``notice`` is called when one ends."""
 
     data: Path
-    """Absolute; it is part of what marks a process as ours."""
+    """Absolute. With what the file system knows it by it marks a process as ours."""
     variables: Mapping[str, str]
     """The manager's environment: what agents inherit and what ``${…}`` is resolved from."""
     sidecar_variables: Mapping[str, str]
@@ -44,9 +44,13 @@ class LocalDriver:
     clock: Callable[[], datetime] = _now
     _watches: dict[str, Watch] = field(default_factory=dict)
     _ports: dict[str, Ports] = field(default_factory=dict)
+    _home: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._home = groups.home(self.data)
 
     def _group(self, tenant: str, agent: str) -> str:
-        return groups.group_name(tenant, agent, self.data)
+        return groups.group_name(tenant, agent, self._home)
 
     async def start(
         self, record: AgentRecord, instance_id: str, remembered: AgentState | None, *, restarted: str = ""
@@ -167,10 +171,9 @@ class LocalDriver:
         chosen, *others = leaders
         for other in others:
             log.warning("group.second_instance_killed", agent_id=agent, pid=other.pid)
-            try:
-                os.killpg(other.pid, signal.SIGKILL)
-            except OSError as error:
-                log.debug("group.gone", pid=other.pid, error=repr(error))
+            for member in await asyncio.to_thread(groups.members, key, also_led_by=(other.pid, other.created_at)):
+                if member.group == other.pid:
+                    groups.kill(member, key)
         mark = chosen.mark
         assert mark is not None
         instance = Instance(

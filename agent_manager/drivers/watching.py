@@ -47,6 +47,9 @@ class Watch:
             self.poll()
             return
         asyncio.get_running_loop().add_reader(self._descriptor, self.poll)
+        if not self.ours:
+            # Since it was found its id may have passed to another, which the descriptor now holds.
+            self.poll()
 
     def poll(self) -> Exit | None:
         """How it ended, or None while it lives."""

@@ -1,5 +1,7 @@
 import asyncio
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent_manager.cli.up import leftovers
 from agent_manager.drivers import groups, ports
 from agent_manager.drivers.driver import Instance, LaunchError
 from agent_manager.drivers.local import LocalDriver
@@ -40,7 +43,7 @@ class Driving:
         return LocalDriver(self.data, dict(os.environ), {}, lambda instance: self.noticed.append(instance.instance_id), line)
 
     def alive(self) -> list[int]:
-        return [member.pid for member in groups.members(groups.group_name("acme", "one", self.data))]
+        return [member.pid for member in groups.members(groups.group_name("acme", "one", groups.home(self.data)))]
 
     async def up(self, instance: Instance) -> None:
         await until(lambda: len(self.alive()) == 2, "leader and child run")
@@ -52,7 +55,7 @@ async def driving(tmp_path: Path) -> AsyncIterator[Driving]:
     found = Driving(tmp_path / "data")
     yield found
     await found.driver.close()
-    groups.clear(groups.group_name("acme", "one", found.data))
+    groups.clear(groups.group_name("acme", "one", groups.home(found.data)))
     assert found.alive() == []
 
 
@@ -116,8 +119,64 @@ async def test_a_second_driver_adopts_what_runs_and_can_stop_it(driving: Driving
     await other.close()
 
 
+async def test_a_copy_of_the_data_directory_knows_none_of_the_originals_agents(driving: Driving, tmp_path: Path) -> None:
+    """The copy's run files name the original's processes; neither its manager nor its ``agentops up`` touches them."""
+    instance = await driving.driver.start(record(tmp_path), "i1", None)
+    await driving.up(instance)
+    run_file = Path("agents", "one", "sidecar.json")
+    await until((driving.data / run_file).exists, "the leader has written itself down")
+    copy = tmp_path / "copy"
+    shutil.copytree(driving.data, copy)
+    assert json.loads((copy / run_file).read_text())["pid"] == instance.pid
+    before = driving.alive()
+
+    other = Driving(copy)
+    assert await other.driver.adopt("acme", "one", state(instance)) is None
+    beside = await other.driver.start(record(tmp_path), "i2", state(instance))
+    await other.up(beside)
+    assert leftovers.kill_agents(groups.home(copy)) == ["one"]
+    await until(lambda: other.noticed == ["i2"], "its own agent is gone")
+    assert leftovers.kill_agents(groups.home(copy)) == []
+    await other.driver.close()
+
+    assert driving.alive() == before
+    assert driving.noticed == []
+    # Put where the original was, it still is a copy.
+    driving.data.rename(tmp_path / "away")
+    copy.rename(driving.data)
+    late = Driving(driving.data)
+    assert await late.driver.adopt("acme", "one", state(instance)) is None
+    assert leftovers.kill_agents(groups.home(driving.data)) == []
+    assert driving.driver.observe(instance) is None
+    # Its own manager, which began before, still reaches it.
+    await driving.driver.stop(instance, 5)
+    assert driving.noticed == ["i1"]
+
+
+async def test_what_an_up_leaves_of_its_own_agents_is_killed_though_the_leader_has_gone(driving: Driving, tmp_path: Path) -> None:
+    instance = await driving.driver.start(record(tmp_path), "i1", None)
+    await driving.up(instance)
+    os.kill(instance.pid, signal.SIGKILL)
+    await until(lambda: driving.noticed == ["i1"], "the leader is gone")
+    assert len(driving.alive()) == 1
+    assert leftovers.kill_agents(groups.home(driving.data)) == ["one"]
+    assert driving.alive() == []
+
+
+async def test_an_id_that_belongs_to_another_process_by_now_is_not_signalled(driving: Driving) -> None:
+    key = groups.group_name("acme", "one", groups.home(driving.data))
+    stranger = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+    try:
+        found = groups.Member(stranger.pid, (groups.created_at(stranger.pid) or 0) - 60, stranger.pid, None)
+        assert not groups.kill(found, key)
+        assert groups.created_at(stranger.pid) is not None
+    finally:
+        stranger.kill()
+        await stranger.wait()
+
+
 async def test_something_adopted_that_is_not_our_child_is_seen_to_end_too(driving: Driving, tmp_path: Path) -> None:
-    group = groups.group_name("acme", "one", driving.data)
+    group = groups.group_name("acme", "one", groups.home(driving.data))
     mark = groups.Mark(instance_id="i0", started_at=1.0, agent_port=1, proxy_port=2, door_port=3, version="1")
     environment = {**os.environ, groups.GROUP: group, groups.INSTANCE: mark.model_dump_json()}
     # A process in between dies at once, so that the sleeper is nobody's child of ours.
@@ -142,7 +201,7 @@ async def test_of_two_leaders_only_the_remembered_one_is_adopted_and_the_other_k
     await driving.up(first)
     mark = groups.Mark(instance_id="i2", started_at=1.0, agent_port=1, proxy_port=2, door_port=3, version="1")
     environment = {
-        **os.environ, groups.GROUP: groups.group_name("acme", "one", driving.data), groups.INSTANCE: mark.model_dump_json()
+        **os.environ, groups.GROUP: groups.group_name("acme", "one", groups.home(driving.data)), groups.INSTANCE: mark.model_dump_json()
     }  # fmt: skip
     second = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True, env=environment)
     remembered = state(first)

@@ -97,7 +97,7 @@ class World:
             await asyncio.to_thread(groups.clear, self.group(folder.name))
 
     def group(self, agent: str) -> str:
-        return groups.group_name(TENANT, agent, self.data.resolve())
+        return groups.group_name(TENANT, agent, groups.home(self.data))
 
     def members(self, agent: str) -> list[int]:
         return [member.pid for member in groups.members(self.group(agent))]

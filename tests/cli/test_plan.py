@@ -19,6 +19,7 @@ from agent_manager.cli.up.plan import (
     Wiring,
     children,
     parts,
+    patience_s,
 )
 from schemas.queries import QUERIES
 
@@ -63,6 +64,21 @@ def test_an_outside_server_keeps_its_own_login() -> None:
 
 def test_all_stages_together_stop_within_ten_seconds() -> None:
     assert sum(STOP_STAGES) + 1.5 < 10
+
+
+@given(st.lists(st.floats(0, 1), min_size=len(STOP_STAGES), max_size=len(STOP_STAGES)))
+def test_a_stage_has_what_those_before_it_left_over_and_all_still_stop_in_time(used: list[float]) -> None:
+    elapsed = 0.0
+    for stage, share in enumerate(used):
+        patience = patience_s(stage, elapsed)
+        assert patience >= STOP_STAGES[stage]
+        elapsed += share * patience
+    assert elapsed <= sum(STOP_STAGES) + 1e-9
+
+
+def test_the_warehouse_has_six_seconds_when_those_before_it_were_quick() -> None:
+    assert patience_s(2, 1.5) > 6
+    assert patience_s(2, 9.0) == STOP_STAGES[2]
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))

@@ -18,5 +18,7 @@ def up(
     With NATS_URL set, no server is started and that one is used.
     """
     from agent_manager.cli.up.app import start
+    from service.leaving import leave
 
     start(demo=demo, data=data, nats_port=nats_port, dashboard_port=None if no_dashboard else dashboard_port, agents=agents)
+    leave(0)

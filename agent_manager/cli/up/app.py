@@ -22,9 +22,10 @@ from agent_manager.cli.running import Endpoints, Login
 from agent_manager.cli.up import banner, directory, leftovers, readiness, targets
 from agent_manager.cli.up.display import Display
 from agent_manager.cli.up.nats_server import OwnServer
-from agent_manager.cli.up.plan import STOP_STAGES, Child, Options, Wiring, brings_models, children, parts
+from agent_manager.cli.up.plan import STOP_STAGES, Child, Options, Wiring, brings_models, children, parts, patience_s
 from agent_manager.cli.up.processes import kill_group
 from agent_manager.cli.up.supervision import Supervised
+from agent_manager.drivers import groups
 from schemas.state import Observation
 from service import logs
 from service.instruments import LOOP_ERRORS
@@ -70,8 +71,13 @@ class System:
     supervised: list[Supervised] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     health: Counter[str] = field(default_factory=Counter)
+    _home: str = field(init=False)
+    """What the processes of its agents are known by."""
     _endpoints: Endpoints | None = None
     _published: bool = False
+
+    def __post_init__(self) -> None:
+        self._home = groups.home(self.options.data)
 
     async def run(self) -> int:
         """Starts, stays, stops; returns the exit code. Raises CommandFailedError when it cannot begin."""
@@ -276,13 +282,15 @@ class System:
     async def _end(self) -> None:
         """Those who ask first, then the manager with its agents, the processors, the model server, at last NATS."""
         self.stop.set()
-        for stage, within_s in enumerate(STOP_STAGES):
+        began = time.monotonic()
+        for stage in range(len(STOP_STAGES)):
+            within_s = patience_s(stage, time.monotonic() - began)
             staged = [one for one in self.supervised if one.child.stage == stage]
             told = await asyncio.gather(*(one.stop(within_s) for one in staged))
             for one, by_itself in zip(staged, told, strict=True):
                 if not by_itself:
-                    self.display.line(f"{one.child.name} did not stop within {within_s:g} s and was killed")
-            if stage == 1 and self.supervised and (left := leftovers.kill_agents(self.options.data)):
+                    self.display.line(f"{one.child.name} did not stop within {within_s:.1f} s and was killed")
+            if stage == 1 and self.supervised and (left := await asyncio.to_thread(leftovers.kill_agents, self._home)):
                 self.display.line(f"agents that were still running were killed: {', '.join(left)}")
         for task in self.tasks:
             task.cancel()
@@ -302,7 +310,7 @@ class System:
         for one in self.supervised:
             if (pid := one.pid()) is not None:
                 kill_group(pid)
-        leftovers.kill_agents(self.options.data)
+        leftovers.kill_agents(self._home)
 
 
 def start(*, demo: bool, data: Path, nats_port: int | None, dashboard_port: int | None, agents: Path | None) -> None:

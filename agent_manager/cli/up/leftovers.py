@@ -1,18 +1,20 @@
 """What an ``agentops up`` that was itself killed, or an agent that would not stop, may have left running."""
 
 import asyncio
-import json
 import os
 import signal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from agent_manager.cli.running import alive
-from agent_manager.cli.up.processes import command_line, kill_group, members
+from agent_manager.cli.up.processes import command_line
+from agent_manager.drivers import groups
 
 _ITSELF_S: Final = 2.0
 """A NATS server whose ``up`` was killed is ending already; it gets this long before it is told again."""
 _ASKED_S: Final = 3.0
+_KILLED_S: Final = 0.5
+"""A group that was killed is gone in milliseconds; what hangs in the kernel for longer is not waited for."""
 
 
 def nats_server(directory: Path) -> int | None:
@@ -47,32 +49,13 @@ async def end_nats_server(directory: Path) -> bool:
     return True
 
 
-def _run_file(path: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}
+def kill_agents(home: str) -> list[str]:
+    """Kills what still runs of the agents of ``home`` (``groups.home``); returns their ids.
 
-
-def agent_groups(data: Path) -> dict[str, int]:
-    """Process groups of agents that still run, by agent id: led by a sidecar, or holding the agent it started."""
-    found = {}
-    for path in (data / "agents").glob("*/sidecar.json"):
-        said = _run_file(path)
-        leader, agent = said.get("pid"), said.get("agent_pid")
-        if not isinstance(leader, int) or leader <= 1:
-            continue
-        running = members(leader)
-        # Ids are used again: the leader must be a sidecar, or the group must hold the very agent it wrote down.
-        if ("sidecar" in command_line(leader) and leader in running) or agent in running:
-            found[path.parent.name] = leader
-    return found
-
-
-def kill_agents(data: Path) -> list[str]:
-    """Kills the groups of agents that still run; returns their ids."""
-    groups = agent_groups(data)
-    for leader in groups.values():
-        kill_group(leader)
-    return sorted(groups)
+    Only the marks of the processes count. The run files of agents are copied with a data directory, and then name
+    processes of the original.
+    """
+    found = groups.at_home(home)
+    for group, leader in found.items():
+        groups.clear(group, also_led_by=leader, within_s=_KILLED_S)
+    return sorted({groups.agent_of(group) for group in found})

@@ -16,8 +16,16 @@ MODEL_SERVER: Final = "model-server"
 DRIVER: Final = "driver"
 
 STOP_STAGES: Final = (1.2, 4.5, 2.0, 0.5)
-"""Seconds each stage has before it is killed: those who ask, the manager with its agents, the processors, the model server. The
-NATS server follows; all of it stays within ten seconds."""
+"""Seconds each stage has at least before it is killed: those who ask, the manager with its agents, the processors, the model
+server. The NATS server follows; all of it stays within ten seconds."""
+
+
+def patience_s(stage: int, elapsed_s: float) -> float:
+    """Seconds for ``stage``, which begins ``elapsed_s`` after the stop: its own, and what those before it left over.
+
+    A warehouse that has much to write down needs more than its own, and those before it seldom use all of theirs.
+    """
+    return max(STOP_STAGES[stage], sum(STOP_STAGES[: stage + 1]) - elapsed_s)
 
 
 @dataclass(frozen=True, slots=True)

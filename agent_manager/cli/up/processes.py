@@ -20,19 +20,3 @@ def command_line(pid: int) -> list[str]:
         return (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
     except OSError:
         return []
-
-
-def members(leader: int) -> list[int]:
-    """Living processes of the group ``leader`` began, itself among them; zombies do not count."""
-    found = []
-    for entry in _PROC.iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            # The name in brackets may hold anything; fields are counted from behind it.
-            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == leader and fields[0] not in {"Z", "X"}:
-            found.append(int(entry.name))
-    return found
