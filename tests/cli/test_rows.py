@@ -1,5 +1,6 @@
 from datetime import timedelta
 
+from agent_manager.cli import readable
 from agent_manager.cli.doctor import findings
 from agent_manager.cli.fleet.outcomes import sentence
 from agent_manager.cli.fleet.rows import Fleet, Found, Several, Unknown, agent_rows, find
@@ -47,6 +48,12 @@ def test_outcomes_are_sentences() -> None:
     )
     assert sentence(done) == "a: restarted (pid 7)"
     assert "agentops doctor" in sentence(late)
+    until = (now() + timedelta(minutes=5)).isoformat()
+    fault = CommandResponse(
+        status="success", command="inject_fault", agent_id="a", command_id="1", result={"fault": {"kind": "latency", "until": until}},
+        timestamp=now(),
+    )  # fmt: skip
+    assert sentence(fault) == f"a: latency fault injected, ends by itself in 5 min ({readable.short_clock(until, now())})"
 
 
 def test_the_doctor_names_what_to_do() -> None:
