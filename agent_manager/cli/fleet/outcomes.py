@@ -13,9 +13,11 @@ _DONE: Final = {"start": "started", "stop": "stopped", "restart": "restarted", "
 
 def _fault(result: Mapping[str, Any], now: datetime) -> str:
     fault = result.get("fault")
-    if not isinstance(fault, Mapping):
+    until = readable.instant(fault.get("until")) if isinstance(fault, Mapping) else None
+    if not isinstance(fault, Mapping) or until is None:
         return "fault injected"
-    return f"{fault.get('kind')} fault injected, ends by itself {readable.age(fault.get('until'), now)} ({readable.short_clock(fault.get('until'), now)})"
+    left = duration(round((until - now).total_seconds()))
+    return f"{fault.get('kind')} fault injected, ends by itself in {left} (at {readable.short_clock(until, now)})"
 
 
 def _cleared(result: Mapping[str, Any]) -> str:
