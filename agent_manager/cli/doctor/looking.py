@@ -142,7 +142,7 @@ async def pricing(client: Client, _: Place) -> list[Finding]:
     ]
 
 
-async def _aggregate(place: Place) -> str:
+async def aggregate(place: Place) -> str:
     """How the warehouse's process is, in words; what to look for where `up` did not start it."""
     endpoints = place.endpoints
     if endpoints is None or _AGGREGATE not in endpoints.health:
@@ -159,7 +159,7 @@ async def warehouse(client: Client, place: Place) -> list[Finding]:
     try:
         page = await ask(client, "status", {}, timeout_s=5)
     except NoWarehouseError as error:
-        return [findings.warehouse(error.problem, await _aggregate(place), None)]
+        return [findings.warehouse(error.problem, await aggregate(place), None)]
     except CommandFailedError as error:
         return [findings.warehouse(error.problem, error.advice or "See the log of processors-aggregate", None)]
     found = [findings.warehouse(None, "", page.elapsed_ms)]
