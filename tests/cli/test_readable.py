@@ -11,7 +11,7 @@ from agent_manager.cli.alerts.states import short
 from agent_manager.cli.doctor.findings import Finding
 from agent_manager.cli.doctor.showing import told
 from agent_manager.cli.fitting import Column, fitting
-from agent_manager.cli.query import ranges
+from agent_manager.cli.query import ranges, tables
 from agent_manager.cli.when import NotATimeError, moment, seconds
 from schemas.queries import Page
 
@@ -170,6 +170,25 @@ def test_what_the_doctor_found_has_the_whole_width_whatever_its_part_is_called(
         f"problem  {part}: does not answer on its",
         "         health door, nor does it say why",
         "         → Read x.log",
+    ]
+
+
+def test_what_tells_failures_apart_stays_in_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = {
+        "agent_id": "summary-service", "kind": "model_call", "error_type": "http_503", "count": 12, "first_at": NOW.isoformat(),
+        "last_at": NOW.isoformat(), "sample_message": "the model server is overloaded, try again", "sample_run_id": "3f0e8c1234",
+    }  # fmt: skip
+    page = Page(query="failures", columns=tuple(row), rows=(row,), as_of=NOW, elapsed_ms=1.0)
+    output.write_table(*tables.table(page, NOW, every=False), empty="none")
+    titles = capsys.readouterr().out.splitlines()[0]
+    assert [title for title in ("AGENT ID", "KIND", "ERROR TYPE", "COUNT") if title in titles] == [
+        "AGENT ID",
+        "KIND",
+        "ERROR TYPE",
+        "COUNT",
     ]
 
 
