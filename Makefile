@@ -13,8 +13,8 @@ install:
 	@test -n "$(PYTHON)" || { echo "AgentOps needs Python 3.11 or newer, and found none. If it has another name: make PYTHON=/path/to/python …" >&2; exit 1; }
 	@$(PYTHON) infra/install.py
 
-run: install ## start everything, with the embedded NATS and the demo agents
-	@$(BIN)/agentops up --demo --data $(DATA)
+run: install ## start everything, with the embedded NATS and the demo agents; options: make run ARGS='--dashboard-port 8801'
+	@$(BIN)/agentops up --demo --data $(DATA) $(ARGS)
 
 test: install ## run the tests
 	@$(BIN)/python -m pytest -m "not system" -n 3 --dist loadfile

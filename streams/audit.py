@@ -9,7 +9,7 @@ from nats.aio.client import Client
 
 from streams import progress, subjects, topology
 from streams.auditing import asking, billing, gone, reading, summing, tenant_summing, tenants, walking
-from streams.auditing.accounts import CoverageBook, Findings
+from streams.auditing.accounts import CoverageBook, Findings, messages
 from streams.auditing.report import AuditImpossibleError, AuditReport
 from streams.auditing.scope import STREAMS, Range, Scope
 from streams.auditing.standing import Standing, info, look
@@ -167,14 +167,19 @@ class _Audit:
         if number > 0:
             self.findings.add(
                 "error", "validate.purged",
-                f"{number:,} messages of {topology.TELEMETRY} between {first:,} and {last:,} were gone before validate "
-                "covered them: purged or deleted by hand",
+                f"{messages(number)} of {topology.TELEMETRY} between {first:,} and {last:,} gone before "
+                "being covered by validate: purged or deleted by hand",
                 first=first, last=last, missing=number,
             )  # fmt: skip
 
     def _waiting(self, name: str, waiting: int, who: str) -> None:
         if waiting > 0:
-            self.findings.add("warning", f"{name}.lag", f"{waiting:,} messages of {name} wait for {who}", waiting=waiting)
+            self.findings.add(
+                "warning",
+                f"{name}.lag",
+                f"{messages(waiting)} of {name} {'waits' if waiting == 1 else 'wait'} for {who}",
+                waiting=waiting,
+            )
 
     def _tell_good(self) -> None:
         """What was checked and found right, in words."""

@@ -42,8 +42,9 @@ class CannotConnectError(ConnectionError):
 
 
 async def connect(
-    settings: NatsSettings, name: str, *, patience_s: float = 10.0, on_reconnect: Callable[[], Awaitable[None]] | None = None
-) -> Client:
+    settings: NatsSettings, name: str, *, patience_s: float = 10.0, on_reconnect: Callable[[], Awaitable[None]] | None = None,
+    on_disconnect: Callable[[], None] | None = None,
+) -> Client:  # fmt: skip
     """A connection that reconnects for ever once made; raises CannotConnectError after ``patience_s`` without one.
 
     ``name`` is what operators see in NATS' own monitoring.
@@ -53,6 +54,8 @@ async def connect(
     async def disconnected() -> None:
         if not client.is_closed:
             log.warning("nats.disconnected", client=name)
+            if on_disconnect is not None:
+                on_disconnect()
 
     async def reconnected() -> None:
         log.info("nats.reconnected", client=name)

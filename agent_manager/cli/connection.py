@@ -97,10 +97,11 @@ def _not_reached(place: Place, error: CannotConnectError) -> CommandFailedError:
 
 
 @asynccontextmanager
-async def connected(place: Place) -> AsyncIterator[Client]:
+async def connected(place: Place, on_disconnect: Callable[[], None] | None = None) -> AsyncIterator[Client]:
     """A connection, closed afterwards; raises CommandFailedError with what to do."""
     try:
-        client = await connect(place.settings, "agentops-cli", patience_s=_GUESSED_S if place.guessed else PATIENCE_S)
+        patience_s = _GUESSED_S if place.guessed else PATIENCE_S
+        client = await connect(place.settings, "agentops-cli", patience_s=patience_s, on_disconnect=on_disconnect)
     except CannotConnectError as error:
         raise _not_reached(place, error) from error
     try:
@@ -113,13 +114,15 @@ async def connected(place: Place) -> AsyncIterator[Client]:
             pass
 
 
-def run(data: Path | None, work: Callable[[Client, Place], Awaitable[Answer]]) -> Answer:
-    """Connects, does ``work``, disconnects."""
+def run(
+    data: Path | None, work: Callable[[Client, Place], Awaitable[Answer]], on_disconnect: Callable[[], None] | None = None
+) -> Answer:
+    """Connects, does ``work``, disconnects; ``on_disconnect`` hears that the connection was lost, before it is tried again."""
     logs.configure("agentops", level=os.environ.get("AGENTOPS_LOG_LEVEL", "ERROR"))
     place = find(data, os.environ)
 
     async def whole() -> Answer:
-        async with connected(place) as client:
+        async with connected(place, on_disconnect) as client:
             return await work(client, place)
 
     return asyncio.run(whole())

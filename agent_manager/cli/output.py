@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _PIPE_WIDTH: Final = 240
 """A pipe has no width: nothing is cut there that a terminal of this size would show. COLUMNS gives it one."""
 
+_LEAST_NAME: Final = 8
+"""What a name has of the width at least, beside numbers that need the room."""
+
 COLOURS: Final = {
     "HEALTHY": "green", "RECOVERING": "yellow", "UNHEALTHY": "bold red", "running": "green", "starting": "yellow",
     "error": "red", "firing": "bold red", "acknowledged": "yellow", "resolved": "green", "critical": "bold red",
@@ -82,21 +85,31 @@ def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, emp
     from rich.text import Text
 
     paper = console()
-    kept = fitting(columns, cells, paper.width)
+    width = paper.width
+    kept = fitting(columns, cells, width)
+    # A number that is cut is another number: rather are names folded, and at last lines longer than the terminal is wide.
+    numbers = {
+        place: max(len(columns[place].title), *(len(row[place]) for row in cells)) for place in kept if columns[place].right
+    }
+    if numbers:
+        paper.width = max(width, sum(numbers.get(place, _LEAST_NAME) + GAP for place in kept) - GAP)
+    folded = bool(numbers) and not any(columns[place].wrap for place in kept)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
-    for column in (columns[place] for place in kept):
+    for place in kept:
+        column = columns[place]
         table.add_column(
             column.title,
+            min_width=numbers.get(place),
             justify="right" if column.right else "left",
-            no_wrap=not column.wrap,
-            overflow="fold" if column.wrap else "ellipsis",
+            no_wrap=column.right or not (column.wrap or folded),
+            overflow="fold" if column.wrap or folded else "ellipsis",
         )
     for row in cells:
         table.add_row(*(Text(row[place], style=COLOURS.get(row[place], "")) for place in kept))
     _print(table, paper)
     if len(kept) < len(columns):
         missing = ", ".join(column.title for place, column in enumerate(columns) if place not in kept)
-        note(f"not shown in {paper.width} columns: {missing}; a wider terminal or --json shows them")
+        note(f"not shown in {width} columns: {missing}; a wider terminal or --json shows them")
 
 
 def write_facts(facts: Sequence[tuple[str, str]]) -> None:
@@ -108,5 +121,5 @@ def write_facts(facts: Sequence[tuple[str, str]]) -> None:
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(name, Text(visible(value), style=COLOURS.get(value, "")))
+        table.add_row(Text(name, style=COLOURS.get(name, "")), Text(visible(value), style=COLOURS.get(value, "")))
     _print(table, console())

@@ -59,7 +59,8 @@ export class Card {
     put(m.cpu, share(view.cpu)); put(m.memory, megabytes(view.memory)); put(m.cost, usd(view.cost))
     flag(m.errors.parentNode, "bad", view.error_rate >= 0.05)
     m.cost.parentNode.title = view.runs === null ? "" : `${count(view.runs)} runs, ${compact(view.tokens)} tokens in 24 h`
-    const why = [view.gave_up ? "Gave up restarting: a person is needed." : null, view.reason, ...view.failing.map(check => `${check.name}: ${check.error}`)].filter(Boolean).join(" ")
+    const failing = view.failing.filter(check => !view.reason?.includes(check.name)).map(check => `${check.name}: ${check.error}`)
+    const why = [view.gave_up ? "Gave up restarting: a person is needed" : null, view.reason, ...failing].filter(Boolean).join("; ")
     put(this.reason, why); this.reason.hidden = !why; this.reason.title = why
     this.draw(view.history)
     this.press(live, asked)

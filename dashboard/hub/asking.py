@@ -93,7 +93,7 @@ async def _answer(client: Client, query: str, asked: bytes, kind: type[Told], wh
     try:
         reply = await client.request(subjects.query(query), asked, timeout=deadline_s)
     except nats.errors.NoRespondersError as error:
-        raise NoAnswerError(f"{who} is not running") from error
+        raise NoAnswerError(f"{who} does not answer yet: it may be starting or overloaded") from error
     except (nats.errors.Error, TimeoutError, OSError) as error:
         raise NoAnswerError(f"no answer within {deadline_s:g} s") from error
     try:

@@ -317,7 +317,7 @@ def _bad(agent: AgentHealth, found: _Bad, at: datetime, limits: Limits) -> dict[
         and agent.started_at is not None
         and (found.starting or at - agent.started_at < limits.starting_grace)
     ):
-        return {"reason": f"starting: {found.reason}"[:_LONGEST_REASON], "good_beats": 0}
+        return {"reason": f"starting: {found.reason.removeprefix('starting: ')}"[:_LONGEST_REASON], "good_beats": 0}
     beats = agent.bad_beats + 1
     changes: dict[str, Any] = {"good_beats": 0, "bad_beats": beats}
     if agent.status == "error":

@@ -17,6 +17,11 @@ MOST_ALIKE: Final = 20
 """Findings of one check that are told one by one; the rest are counted."""
 
 
+def messages(number: int) -> str:
+    """``1 message``, ``2 messages``."""
+    return f"{number:,} message{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing an audit has found out, good or bad."""
@@ -206,7 +211,7 @@ class CoverageBook:
         elif record.first_sequence > before + 1:
             self.findings.add(
                 "error", check,
-                f"gap: {record.first_sequence - before - 1:,} messages of {record.input_stream} before {where} are covered by no record",
+                f"gap: {messages(record.first_sequence - before - 1)} of {record.input_stream} before {where} not covered by any record",
                 sequence=sequence, first=before + 1, last=record.first_sequence - 1,
             )  # fmt: skip
         elif record.first_sequence <= before and seen is None and record.first_sequence == 1:
@@ -225,8 +230,8 @@ class CoverageBook:
         if missing:
             self.findings.add(
                 "error", f"{self.processor}.purged",
-                f"{missing:,} messages of {record.input_stream} between {record.first_sequence:,} and {record.last_sequence:,} "
-                "were gone before they were read: purged or deleted by hand",
+                f"{messages(missing)} of {record.input_stream} between {record.first_sequence:,} and {record.last_sequence:,} "
+                "gone before being read: purged or deleted by hand",
                 sequence=sequence, missing=missing,
             )  # fmt: skip
 

@@ -24,7 +24,7 @@ async def ask(client: Client, name: str, **params: Any) -> dict[str, Any]:
         reply = await client.request(subjects.query(name), orjson.dumps(told), timeout=_ASK_S)
     except (nats.errors.NoRespondersError, nats.errors.TimeoutError) as error:
         raise AuditImpossibleError(
-            f"the warehouse does not answer query.{name}: is `python -m processors aggregate` running?"
+            "the warehouse does not answer yet: it may be starting (reading its log) or overloaded; `agentops doctor` tells more"
         ) from error
     answer: dict[str, Any] = orjson.loads(reply.data)
     if "Agentops-Error" in (reply.headers or {}):

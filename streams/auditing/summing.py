@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from schemas.queries import MAX_PAGE
 from streams.auditing import asking
-from streams.auditing.accounts import MOST_ALIKE, CoverageBook, Findings, Mismatch
+from streams.auditing.accounts import MOST_ALIKE, CoverageBook, Findings, Mismatch, messages
 from streams.auditing.scope import Range
 from streams.auditing.standing import Standing
 
@@ -124,7 +124,7 @@ async def _below(client: Client, standing: Standing, first: int, last: int, find
     if begun is not None and begun < first:
         findings.add(
             "error", f"{standing.name}.applied",
-            f"{last - first + 1:,} messages of {standing.name} between {first:,} and {last:,} were gone before the warehouse applied them",
+            f"{messages(last - first + 1)} of {standing.name} between {first:,} and {last:,} gone before the warehouse applied them",
             first=first, last=last, messages=last - first + 1,
         )  # fmt: skip
 

@@ -89,7 +89,7 @@ async def test_what_cannot_be_is_said_before_anything_is_done(server: EmbeddedSe
     nobody = await agentops("snapshot", "export", variables=login)
     assert "Start the aggregate" in nobody.failed()
     assert "is no name for a snapshot" in (await agentops("snapshot", "export", "wrong name", variables=login)).failed()
-    assert "does not answer query.status" in (await agentops("audit", variables=login)).failed()
+    assert "the warehouse does not answer yet" in (await agentops("audit", variables=login)).failed()
 
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -272,6 +272,18 @@ async def test_the_topology_is_checked_applied_and_listed(server: EmbeddedServer
     assert {"TELEMETRY", "EVENTS", "LEDGER", "registry"} <= {row["stream"] for row in listed.json()}
 
 
+async def test_who_watches_alerts_is_told_once_that_the_connection_is_lost(server: EmbeddedServer) -> None:
+    tail = await begin("alerts", "tail", variables=operator(server))
+    assert tail.stderr is not None
+    assert (await asyncio.wait_for(tail.stderr.readline(), 15)).startswith(b"waiting for alerts")
+    await server.kill()
+    assert await asyncio.wait_for(tail.stderr.readline(), 10) == b"connection lost, trying again\n"
+    tail.terminate()
+    _, rest = await asyncio.wait_for(tail.communicate(), 10)
+    assert b"Traceback" not in rest
+    assert b"connection lost" not in rest
+
+
 async def test_the_doctor_sees_what_waits_and_says_what_to_start(server: EmbeddedServer, client: Client) -> None:
     for number in range(3):
         await publish(client, subjects.telemetry("acme", "planner", "run"), orjson.dumps(event("run.started", run=str(number))))

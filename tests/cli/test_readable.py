@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from agent_manager.cli import output, readable
 from agent_manager.cli.alerts.states import short
+from agent_manager.cli.doctor.findings import Finding
+from agent_manager.cli.doctor.showing import told
 from agent_manager.cli.fitting import Column, fitting
-from agent_manager.cli.query import ranges
+from agent_manager.cli.query import ranges, tables
 from agent_manager.cli.when import NotATimeError, moment, seconds
 from schemas.queries import Page
 
@@ -146,6 +148,48 @@ def test_a_table_is_no_wider_than_the_terminal_and_says_what_it_left_out(
     assert "summary-service" in told.out
     assert "…" not in told.out
     assert ("STARTED" in told.err) == (width == 80)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_names_are_folded_but_numbers_never_cut(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = [Column("MODEL"), Column("BEFORE", right=True), Column("AFTER", right=True)]
+    output.write_table(columns, [["a-model-whose-name-is-longer-than-" * 2, "120.156150000", "0.007807500"]], empty="none")
+    assert {"120.156150000", "0.007807500"} <= set(capsys.readouterr().out.split())
+
+
+def test_what_the_doctor_found_has_the_whole_width_whatever_its_part_is_called(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    part = "processors-cost-health-budget-alerts-notify"
+    output.write_facts([told(Finding(part, "problem", "does not answer on its health door, nor does it say why", "Read x.log"))])
+    assert capsys.readouterr().out.splitlines() == [
+        f"problem  {part}: does not answer on its",
+        "         health door, nor does it say why",
+        "         → Read x.log",
+    ]
+
+
+def test_what_tells_failures_apart_stays_in_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = {
+        "agent_id": "summary-service", "kind": "model_call", "error_type": "http_503", "count": 12, "first_at": NOW.isoformat(),
+        "last_at": NOW.isoformat(), "sample_message": "the model server is overloaded, try again", "sample_run_id": "3f0e8c1234",
+    }  # fmt: skip
+    page = Page(query="failures", columns=tuple(row), rows=(row,), as_of=NOW, elapsed_ms=1.0)
+    output.write_table(*tables.table(page, NOW, every=False), empty="none")
+    titles = capsys.readouterr().out.splitlines()[0]
+    assert [title for title in ("AGENT ID", "KIND", "ERROR TYPE", "COUNT") if title in titles] == [
+        "AGENT ID",
+        "KIND",
+        "ERROR TYPE",
+        "COUNT",
+    ]
 
 
 def test_a_pipe_gets_every_column_and_no_padding(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

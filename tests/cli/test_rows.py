@@ -1,10 +1,16 @@
+import os
 from datetime import timedelta
+from pathlib import Path
 
-from agent_manager.cli.doctor import findings
+from agent_manager.cli import readable
+from agent_manager.cli.connection import Place
+from agent_manager.cli.doctor import findings, looking
 from agent_manager.cli.fleet.outcomes import sentence
 from agent_manager.cli.fleet.rows import Fleet, Found, Several, Unknown, agent_rows, find
 from agent_manager.cli.fleet.tables import AGENT_COLUMNS, agent_cells
+from agent_manager.cli.running import Endpoints
 from schemas.commands import CommandError, CommandResponse
+from streams.settings import NatsSettings
 from tests.cli.fleet_values import latency_fault, now, observation, record, state
 
 
@@ -47,6 +53,12 @@ def test_outcomes_are_sentences() -> None:
     )
     assert sentence(done) == "a: restarted (pid 7)"
     assert "agentops doctor" in sentence(late)
+    until = (now() + timedelta(minutes=5)).isoformat()
+    fault = CommandResponse(
+        status="success", command="inject_fault", agent_id="a", command_id="1", result={"fault": {"kind": "latency", "until": until}},
+        timestamp=now(),
+    )  # fmt: skip
+    assert sentence(fault) == f"a: latency fault injected, ends by itself in 5 min (at {readable.short_clock(until, now())})"
 
 
 def test_the_doctor_names_what_to_do() -> None:
@@ -73,3 +85,14 @@ def test_the_doctor_names_what_to_do() -> None:
         ).level
         == "ok"
     )
+
+
+async def test_the_doctor_tells_a_silent_warehouse_by_its_process() -> None:
+    """Nobody listens at the discard port: a process that is there, and does not answer."""
+    name = "processors-aggregate"
+    endpoints = Endpoints(
+        "nats://x", "data", os.getpid(), health={name: "http://127.0.0.1:9"}, processes={name: os.getpid()}
+    )  # fmt: skip
+    told = await looking.aggregate(Place(NatsSettings(), "up.json", endpoints, Path("data")))
+    assert told.startswith("processors-aggregate: does not answer on its health door.")
+    assert "python -m" not in told

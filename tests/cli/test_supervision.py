@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from agent_manager.cli.up.plan import Alive, Child
-from agent_manager.cli.up.supervision import Supervised
+from agent_manager.cli.up.supervision import Supervised, last_words
 from tests.conftest import until
 
 
@@ -36,3 +36,17 @@ async def test_a_child_that_was_just_being_started_when_all_had_to_stop_does_not
     async with asyncio.timeout(5):
         await keeping
     await until(lambda: not psutil.pid_exists(pids[0]), "it is gone")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"event": "manager.ready", "level": "info"}', ""),
+        ('{"event": "up.loop_failed", "level": "error", "error": "no room"}', "up loop failed: no room"),
+        ("MemoryError", "MemoryError"),
+        ("", ""),
+    ],
+)
+def test_the_last_words_of_a_child_are_told_if_they_say_something(line: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "child.log").write_text(f"begin\n{line}\n" if line else "")
+    assert last_words(tmp_path / "child.log") == words

@@ -61,3 +61,17 @@ async def test_an_alert_reaches_a_subscriber_that_knows_only_nats(server: Embedd
     assert line == "firing critical agent-down chat-service three heartbeats missed"
     child.terminate()
     await asyncio.wait_for(child.communicate(), 5)
+
+
+async def test_a_subscriber_whose_server_goes_away_says_so_in_short_lines(server: EmbeddedServer) -> None:
+    child = await program("alert_subscriber.py", server, "dashboard")
+    assert child.stdout is not None
+    assert child.stderr is not None
+    assert (await asyncio.wait_for(child.stdout.readline(), 10)).startswith(b"listening")
+    await server.kill()
+    first = await asyncio.wait_for(child.stderr.readline(), 10)
+    child.terminate()
+    _, rest = await asyncio.wait_for(child.communicate(), 5)
+    lines = (first + rest).decode().splitlines()
+    assert lines
+    assert all(line.startswith("NATS: ") and line.endswith("trying again") for line in lines), lines

@@ -331,7 +331,7 @@ class TestPartitions:
             told = record("validate", "TELEMETRY", first, last, messages=2, received=2, valid=2, dead=0, duplicates=0)
             book.see(Stored(2 * number + 2, f"covered.validate.{partition}", 1, told.model_copy(update={"partition": partition})))
         assert [finding.message for finding in findings.all()] == [
-            "gap: 1 messages of TELEMETRY before coverage record 10 of validate of partition 1 are covered by no record"
+            "gap: 1 message of TELEMETRY before coverage record 10 of validate of partition 1 not covered by any record"
         ]
         assert (book.valid, book.until) == (10, {0: 7, 1: 20})
 
@@ -353,7 +353,7 @@ class TestPartitions:
             running, "UPDATE coverage SET messages = 1 WHERE stream_sequence = (SELECT max(stream_sequence) FROM coverage)"
         )
         [finding] = (await audit.run(client)).of("error")
-        assert finding.message.startswith("1 messages of TELEMETRY between 1 and 8 were gone before validate covered them")
+        assert finding.message.startswith("1 message of TELEMETRY between 1 and 8 gone before being covered by validate")
 
 
 def line(one: AcceptedEvent) -> bytes:

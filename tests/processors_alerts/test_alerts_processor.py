@@ -153,7 +153,7 @@ async def test_dead_letters_and_unpriced_calls_are_told_for_each_tenant(server: 
         await client.jetstream().publish("ledger.acme", orjson.dumps(entry))
         await until_told(client, ("dead_letters", "firing"), ("unpriced_model_calls", "firing"))
         first, second = await changes(client)
-        assert first.summary.startswith("3 events of tenant acme were rejected (malformed_json)")
+        assert first.summary.startswith("rejected events of tenant acme: 3 (malformed_json)")
         assert "acme-ai/m1" in second.summary
 
 

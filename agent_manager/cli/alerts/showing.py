@@ -22,8 +22,8 @@ from streams import topology
 from streams.kv import BucketMissingError, TypedBucket
 
 _COLUMNS = (
-    Column("ALERT"), Column("STATE"), Column("SEVERITY", rank=3), Column("RULE", rank=2),
-    Column("AGENT", rank=4), Column("SINCE", rank=1), Column("CHANGED", rank=5), Column("SUMMARY", wrap=True),
+    Column("ALERT"), Column("STATE"), Column("SEVERITY", rank=1), Column("RULE", rank=3),
+    Column("AGENT", rank=2), Column("SINCE", rank=4), Column("CHANGED", rank=5), Column("SUMMARY", wrap=True),
 )  # fmt: skip
 _CONFIRMED_S: Final = 3.0
 
@@ -85,7 +85,7 @@ def tail(data: Path | None, tenant: str | None, most: int | None, *, as_json: bo
                     if left <= 0:
                         return
 
-    run(data, work)
+    run(data, work, on_disconnect=lambda: output.note("connection lost, trying again"))
 
 
 async def _confirmed(client: Client, alert_id: str, after: int) -> bool:

@@ -114,7 +114,7 @@ def _facts(definition: BudgetDefinition, standing: BudgetStanding | None, now: d
         ("left", f"${standing.remaining_usd}" if standing.remaining_usd >= 0 else f"nothing: ${-standing.remaining_usd} over"),
         ("now", f"{standing.period}: {readable.clock(standing.period_start)} to {readable.clock(standing.period_end)}"),
         ("burn rate", (f"{readable.money(standing.burn_last_hour_usd_per_h)} an hour over the last hour, "
-         f"{readable.money(standing.burn_period_usd_per_h)} over the period")),
+         f"{readable.money(standing.burn_period_usd_per_h)} an hour over the period")),
         ("reached", ", ".join(crossed) or "no threshold"),
     ]  # fmt: skip
     if standing.next_threshold is not None:

@@ -25,13 +25,15 @@ from agent_manager.cli.doctor.findings import Finding
 from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.fleet import reading
 from agent_manager.cli.fleet.rows import agent_rows
-from agent_manager.cli.query.asking import ask
+from agent_manager.cli.query.asking import NoWarehouseError, ask
 from schemas.coverage import Coverage
 from streams import progress, subjects, topology
 from streams.apply import check
 
 _DEADLINE_S: Final = 10.0
 _STREAM_INFO: Final = "$JS.API.STREAM.INFO."
+
+_AGGREGATE: Final = "processors-aggregate"
 
 _READERS: Final = {
     topology.EVENTS: ("its copy of events", subjects.ALL_EVENTS),
@@ -140,10 +142,24 @@ async def pricing(client: Client, _: Place) -> list[Finding]:
     ]
 
 
-async def warehouse(client: Client, _: Place) -> list[Finding]:
+async def aggregate(place: Place) -> str:
+    """How the warehouse's process is, in words; what to look for where `up` did not start it."""
+    endpoints = place.endpoints
+    if endpoints is None or _AGGREGATE not in endpoints.health:
+        return "Is `python -m processors aggregate` running? It may be starting (reading its log) or overloaded"
+    pid, log = endpoints.processes.get(_AGGREGATE), Path(endpoints.data) / "logs" / f"{_AGGREGATE}.log"
+    async with httpx.AsyncClient(timeout=3.0, trust_env=False) as http:
+        waiting = await _waiting_for(http, endpoints.health[_AGGREGATE])
+    state = findings.door(_AGGREGATE, pid is not None and running.alive(pid), waiting, str(log))
+    return f"{state.part}: {state.message}. It may be starting (reading its log) or overloaded: read {log}"
+
+
+async def warehouse(client: Client, place: Place) -> list[Finding]:
     """Whether it answers, and how far it has applied each stream."""
     try:
         page = await ask(client, "status", {}, timeout_s=5)
+    except NoWarehouseError as error:
+        return [findings.warehouse(error.problem, await aggregate(place), None)]
     except CommandFailedError as error:
         return [findings.warehouse(error.problem, error.advice or "See the log of processors-aggregate", None)]
     found = [findings.warehouse(None, "", page.elapsed_ms)]
@@ -152,9 +168,7 @@ async def warehouse(client: Client, _: Place) -> list[Finding]:
         if stream in _READERS and isinstance(applied, int):
             what, only = _READERS[stream]
             behind, waiting = await _behind(client, stream, only, applied)
-            found.append(
-                findings.lag("warehouse", what, behind, waiting, "Is `python -m processors aggregate` running and ready?")
-            )
+            found.append(findings.lag("warehouse", what, behind, waiting, "It catches up by itself, or its log says why not"))
     return found
 
 

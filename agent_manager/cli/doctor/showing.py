@@ -10,10 +10,13 @@ from agent_manager.cli.connection import Place, run
 from agent_manager.cli.doctor.findings import Finding, all_right
 from agent_manager.cli.doctor.looking import everything
 from agent_manager.cli.failure import CommandFailedError
-from agent_manager.cli.fitting import Column
 from agent_manager.cli.readable import number
 
-_COLUMNS = (Column(""), Column("PART"), Column("FOUND", wrap=True), Column("WHAT TO DO", wrap=True))
+
+def told(finding: Finding) -> tuple[str, str]:
+    """The level, and beside it part and finding; what to do stands on a line of its own below."""
+    found = f"{finding.part}: {finding.message}"
+    return finding.level, f"{found}\n→ {finding.advice}" if finding.advice else found
 
 
 def doctor(data: Path | None, *, as_json: bool) -> None:
@@ -28,13 +31,9 @@ def doctor(data: Path | None, *, as_json: bool) -> None:
     if as_json:
         output.write_json({"ok": all_right(found), "findings": [asdict(finding) for finding in found]})
     else:
-        output.write_table(
-            _COLUMNS,
-            [[finding.level, finding.part, finding.message, finding.advice] for finding in found],
-            empty="nothing to look at",
-        )
+        output.write_facts([told(finding) for finding in found])
         output.write_line("")
         if not problems:
             output.write_line(f"all is well{f', {warnings} worth knowing' if warnings else ''}")
     if problems:
-        raise CommandFailedError(f"{number(problems, 'thing is', 'things are')} wrong", "What to do stands beside each")
+        raise CommandFailedError(f"{number(problems, 'thing is', 'things are')} wrong", "What to do stands below each")

@@ -75,4 +75,4 @@ def tail(data: Path | None, tenant: str | None, kind: str | None, agent: str | N
         finally:
             await reader.close()
 
-    run(data, work)
+    run(data, work, on_disconnect=lambda: output.note("connection lost, trying again"))

@@ -1,19 +1,23 @@
 """What became of commands, in words. Pure."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
+from agent_manager.cli import readable
 from agent_manager.cli.readable import duration
 from schemas.commands import CommandResponse
 
 _DONE: Final = {"start": "started", "stop": "stopped", "restart": "restarted", "recover": "recovered"}
 
 
-def _fault(result: Mapping[str, Any]) -> str:
+def _fault(result: Mapping[str, Any], now: datetime) -> str:
     fault = result.get("fault")
-    if not isinstance(fault, Mapping):
+    until = readable.instant(fault.get("until")) if isinstance(fault, Mapping) else None
+    if not isinstance(fault, Mapping) or until is None:
         return "fault injected"
-    return f"{fault.get('kind')} fault injected, ends by itself at {fault.get('until')}"
+    left = duration(round((until - now).total_seconds()))
+    return f"{fault.get('kind')} fault injected, ends by itself in {left} (at {readable.short_clock(until, now)})"
 
 
 def _cleared(result: Mapping[str, Any]) -> str:
@@ -44,10 +48,10 @@ def _lifecycle(command: str, result: Mapping[str, Any]) -> str:
     return f"{told} ({', '.join(facts)})" if facts else told
 
 
-def _success(command: str, result: Mapping[str, Any]) -> str:
+def _success(command: str, result: Mapping[str, Any], now: datetime) -> str:
     match command:
         case "inject_fault":
-            return _fault(result)
+            return _fault(result, now)
         case "clear_faults":
             return _cleared(result)
         case "set_healing":
@@ -59,7 +63,7 @@ def _success(command: str, result: Mapping[str, Any]) -> str:
 def sentence(response: CommandResponse) -> str:
     """``chat-service: restarted (pid 812)``, or why not and what to do."""
     if response.status == "success":
-        return f"{response.agent_id}: {_success(response.command, response.result or {})}"
+        return f"{response.agent_id}: {_success(response.command, response.result or {}, response.timestamp)}"
     error = response.error
     why = f"{error.code}: {error.message}" if error is not None else "no reason given"
     if error is not None and error.code == "timeout" and "no answer" in error.message:

@@ -86,11 +86,12 @@ def usd(value: Decimal | None) -> str:
 
 
 def table(frame: "pl.DataFrame", by: list[str], before: str = "BEFORE USD", after: str = "AFTER USD") -> None:
-    """Sums as a table."""
+    """Sums as a table. A model's name mostly tells its provider, and the difference follows from what stands before it."""
     columns = [
-        *(Column(name.upper()) for name in by),
-        *(Column(name, right=True) for name in ("ENTRIES", before, after, "DIFFERENCE")),
-    ]
+        *(Column(name.upper(), rank=4 if name == "provider" and "model" in by else 0) for name in by),
+        Column("ENTRIES", right=True, rank=3), Column(before, right=True), Column(after, right=True),
+        Column("DIFFERENCE", right=True, rank=2),
+    ]  # fmt: skip
     rows = (
         [
             *(str(row[name]) for name in by),
@@ -154,11 +155,11 @@ def reprice(data: Path | None, scope: Scope, book: str | None, reason: str, *, y
     total = sums(frame, [])
     unpriced = whys(frame)
     if not as_json:
-        table(by_day, ["day", "provider", "model"], after=f"BY {version.upper()}")
+        table(by_day, ["day", "provider", "model"])
         (row,) = total.iter_rows(named=True)
         priced_now = row["entries"] - row["unpriced"]
         output.write_line(
-            f"{scope.words()}: {priced_now:,} entries cost otherwise, {usd(row['before_usd'])} → {usd(row['after_usd'])} USD, difference {usd(row['difference_usd'])}"
+            f"{scope.words()}, by {version}: {readable.number(priced_now, 'entry costs', 'entries cost')} otherwise, {usd(row['before_usd'])} → {usd(row['after_usd'])} USD, difference {usd(row['difference_usd'])}"
         )
         for provider, model, why, count in unpriced[:10]:
             output.note(f"left alone: {count:,} of {provider}/{model}: {why}")

@@ -43,7 +43,7 @@ def list_(data: Path | None, scope: Scope, kind: str | None, limit: int, *, only
         return
     columns = [
         Column("CALLED", rank=2), Column("ENTRY"), Column("KIND", rank=3), Column("TENANT", rank=6), Column("AGENT"),
-        Column("MODEL", rank=1), Column("TOKENS", right=True, rank=4), Column("USD", right=True), Column("", rank=5),
+        Column("MODEL", rank=1), Column("TOKENS", right=True, rank=4), Column("USD", right=True), Column("NOTE", rank=5),
         Column("CLIENT SAYS", right=True, rank=7), Column("DIFFERENCE", right=True, rank=7),
     ]  # fmt: skip
     now = datetime.now(UTC)

@@ -29,7 +29,8 @@ async def _asked(client: Client, name: str, params: Mapping[str, Any], timeout_s
         message = await client.request(subjects.query(name), orjson.dumps(dict(params)), timeout=timeout_s)
     except nats.errors.NoRespondersError as error:
         raise NoWarehouseError(
-            "the warehouse is not there to answer", "Is `python -m processors aggregate` running? See `agentops doctor`"
+            "the warehouse does not answer yet",
+            "It may be starting (reading its log) or overloaded; `agentops doctor` tells more",
         ) from error
     except (nats.errors.TimeoutError, TimeoutError) as error:
         raise NoWarehouseError(

@@ -37,7 +37,8 @@ def _rank(query: str, name: str) -> int:
         # What one asks for next.
         return 0
     if query == "failures" and name in {"kind", "count"}:
-        return 2 if name == "kind" else 1
+        # They tell rows apart.
+        return 0 if name == "kind" else 1
     if query == "ledger" and name in {"entry_id", "kind"}:
         return 1
     return 0 if name in _ALWAYS else _RANKS.get(name, _OTHERS)

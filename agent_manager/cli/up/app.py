@@ -1,6 +1,7 @@
 """``agentops up``: the server, the topology, the services, and staying with them until told to stop."""
 
 import asyncio
+import math
 import os
 import shutil
 import signal
@@ -164,13 +165,21 @@ class System:
             waiting.cancel()
         self.display.end()
         self.display.line(banner.banner(self._facts(settings, missing, outside)))
+        if missing:
+            self._keep(self._late([one for one in self.supervised if one.child.name in missing]), "late")
+
+    async def _late(self, parts: list[Supervised]) -> None:
+        """Tells when those are ready that were not when it was said that AgentOps runs."""
+        await readiness.wait(parts, math.inf, self._told)
+        self.display.line(f"all ready after {self.display.lasted_s():.0f} s")
 
     def _check_ports(self) -> None:
         port = self.options.dashboard_port
         if port is not None and not port_is_free(port):
             raise CommandFailedError(
                 f"port {port} for the dashboard is taken",
-                "Stop what listens there, choose another with --dashboard-port, or leave the page out with --no-dashboard",
+                "Stop what listens there, choose another with --dashboard-port (make run ARGS='--dashboard-port 8801'), or leave the "
+                "page out with --no-dashboard",
             )
 
     async def _nats(self, outside: bool) -> tuple[NatsSettings, dict[str, Login] | None]:

@@ -21,6 +21,10 @@ class Display:
         self._done: set[str] = set()
         self._status = ""
 
+    def lasted_s(self) -> float:
+        """Seconds since the start began."""
+        return time.monotonic() - self._began
+
     def begin(self, parts: list[str]) -> None:
         """Shows ``parts`` as being started."""
         if not self._terminal:
@@ -48,7 +52,7 @@ class Display:
         if self._progress is not None and part in self._tasks:
             self._progress.update(self._tasks[part], completed=1, why="")
         elif not self._terminal:
-            self.line(f"{part}: ready after {time.monotonic() - self._began:.1f} s")
+            self.line(f"{part}: ready after {self.lasted_s():.1f} s")
 
     def end(self) -> None:
         """The start is over."""

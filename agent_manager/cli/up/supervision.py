@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import json
 import os
 import random
 import signal
@@ -46,15 +47,28 @@ def ending(code: int) -> str:
     return f"ended with exit code {code}"
 
 
+def telling(line: str) -> str:
+    """What a line of a log says to a person: nothing where it is a record of less than a warning."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(record, dict) or record.get("level") not in {"warning", "error", "critical"}:
+        return ""
+    event = str(record.get("event", "")).replace(".", " ").replace("_", " ")
+    return ": ".join(filter(None, (event, str(record.get("error") or record.get("reason") or ""))))
+
+
 def last_words(log: Path, limit: int = 200) -> str:
-    """The last line of a log."""
+    """The last line of a log, in words, if it tells of something."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 4096))
+            # A record with a traceback is long, and told only whole.
+            file.seek(max(0, file.seek(0, 2) - 65_536))
             lines = file.read().decode(errors="replace").strip().splitlines()
     except OSError:
         return ""
-    return lines[-1][:limit] if lines else ""
+    return telling(lines[-1])[:limit] if lines else ""
 
 
 def worth_saying(failures: int) -> bool:
