@@ -146,7 +146,7 @@ async def test_alerts_are_listed_acknowledged_and_watched(server: EmbeddedServer
 async def test_queries_are_asked_by_name_and_shown_as_table_json_and_csv(server: EmbeddedServer, client: Client) -> None:
     login, asked = operator(server), []
     nobody = await agentops("query", "runs", variables=login)
-    assert "the warehouse is not there to answer" in nobody.failed()
+    assert "the warehouse does not answer yet" in nobody.failed()
 
     async def answer(message: Msg) -> None:
         params = orjson.loads(message.data)
