@@ -76,6 +76,9 @@ def _connect(path: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
             "temp_directory": str(spill),
             "checkpoint_threshold": resources.wal,
             "autoinstall_known_extensions": False,
+            # DuckDB takes few rows on the left of an ASOF join for granted where it cannot know, and then compares each with all:
+            # the audit of a million events took minutes. Sorting both sides is never slow.
+            "asof_loop_join_threshold": 0,
         },
     )
 
