@@ -143,10 +143,14 @@ class Warehouse:
         ``created`` names the streams' own ages, ``at`` is now. Nothing is stored when it raises.
         """
         connection = self._connection
+        reached: dict[str, int] = {}
+        for message in batch.applied:
+            reached[message.stream] = max(message.sequence, reached.get(message.stream, 0))
+        by_stream = {stream.lower(): sequence for stream, sequence in reached.items()}
         for table, stream in rollups.STREAM_OF.items():
             if table in batch.frames:
                 # Before any of it can be seen: whoever sees the rows finds the table named by ``beyond``.
-                self._last[table] = max(message.sequence for message in batch.applied if message.stream.lower() == stream)
+                self._last[table] = by_stream[stream]
         connection.execute("BEGIN")
         try:
             for table, frame in batch.frames.items():
