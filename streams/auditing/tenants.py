@@ -43,8 +43,11 @@ async def tenants(
 
 
 async def sums(client: Client, findings: Findings) -> None:
-    """Whether the rollups are the sums of their rows."""
+    """Whether the rollups are the sums of their rows, and the sums of agents those of the rollups."""
     for row in await asking.rows(client, check="sums"):
+        if row["kind"] == "agents":
+            _agents(row, findings)
+            continue
         if row["rows"] != row["summed"]:
             what = f"{row['summed']:,} of {row['rows']:,} rows"
         else:
@@ -53,3 +56,12 @@ async def sums(client: Client, findings: Findings) -> None:
             "error", "sums", f"the sums by {row['grain']} of {row['kind']} hold {what}",
             grain=row["grain"], kind=row["kind"], expected=row["rows"], found=row["summed"],
         )  # fmt: skip
+
+
+def _agents(row: dict[str, Any], findings: Findings) -> None:
+    wrong, grain = row["rows"] - row["summed"], row["grain"]
+    which = "moments agents were last seen" if grain == "seen" else f"sums of agents by {grain}"
+    findings.add(
+        "error", "sums", f"{wrong:,} of {row['rows']:,} {which} are not what the sums by name say; one of them: {row['first']}",
+        grain=grain, kind="agents", expected=row["rows"], found=row["summed"],
+    )  # fmt: skip

@@ -260,6 +260,34 @@ class TestMoney:
         assert problems(report) == ["sums"]
         assert "the sums by day of ledger hold $1.003703701 of $0.003703701" in report.of("error")[0].message
 
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ("UPDATE agents_hour SET runs_failed = runs_failed + 1", "1 of 1 sums of agents by hour"),
+            ("UPDATE agents_hour SET cost_usd = cost_usd - 0.000000001", "1 of 1 sums of agents by hour"),
+            ("UPDATE agents_day SET call_latencies = [{'bucket': 1, 'count': 1000}]", "1 of 1 sums of agents by day"),
+            ("DELETE FROM agents_day", "1 of 1 sums of agents by day"),
+            ("INSERT INTO agents_hour SELECT * FROM agents_hour", "1 of 1 sums of agents by hour"),
+            ("UPDATE agents_seen SET last_at = last_at - INTERVAL 1 SECOND", "1 of 1 moments agents were last seen"),
+            (
+                "INSERT INTO agents_seen (tenant_id, agent_id, last_at) VALUES ('acme', 'nobody', now()::TIMESTAMP)",
+                "1 of 2 moments",
+            ),
+        ],
+    )
+    async def test_sums_of_agents_changed_by_hand_are_found(
+        self, running: Running, client: Client, entries: Sequence[LedgerEntry], change: str, told: str
+    ) -> None:
+        assert running.processor._warehouse is not None
+        await running.processor._in_thread(running.processor._warehouse.fold)
+        assert (await audit.run(client)).ok
+        await alter(running, change)
+        report = await audit.run(client)
+        assert problems(report) == ["sums"]
+        [finding] = report.of("error")
+        assert finding.message.startswith(told)
+        assert "acme/" in finding.message
+
 
 class TestWhatIsGone:
     async def test_a_message_the_warehouse_forgot_is_found(self, history: Running, client: Client) -> None:

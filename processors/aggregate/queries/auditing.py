@@ -10,7 +10,7 @@ from typing import Final
 from processors.aggregate.asking import Conditions, InvalidQuestionError, Question, naive
 from processors.aggregate.columns import ALERTS, COVERAGE, DEAD, EVENTS, LEDGER
 from processors.aggregate.queries.billing import billing, corrections, sequences
-from processors.aggregate.rollups import GRAINS
+from processors.aggregate.queries.sums import sums
 from schemas.queries import AuditParams
 from streams import subjects, topology
 
@@ -229,28 +229,6 @@ def _head(params: AuditParams) -> Question:
     return Question(sql, given.parameters)
 
 
-def _sums(_: AuditParams) -> Question:
-    """One row for each kind whose sums are not those of its rows, as far as rows are folded into sums."""
-    kinds = " UNION ALL ".join(
-        f"SELECT '{kind}' AS kind, count(*) AS rows, 0::DECIMAL(38,9) AS cost_usd FROM {table.name} "  # noqa: S608
-        "WHERE stream_sequence <= (SELECT sequence FROM folded WHERE stream = 'EVENTS')"
-        for kind, table in EVENTS.items()
-    )
-    sql = f"""
-        WITH held AS (
-            {kinds} UNION ALL
-            SELECT 'ledger', count(*), coalesce(sum(cost_usd), 0) FROM ledger
-            WHERE stream_sequence <= (SELECT sequence FROM folded WHERE stream = 'LEDGER')
-        ),
-        grains AS (SELECT unnest({list(GRAINS)!r}) AS grain),
-        summed AS (SELECT grain, kind, sum(events)::BIGINT AS events, sum(cost_usd) AS cost_usd FROM rollups GROUP BY grain, kind)
-        SELECT grain, kind, rows, coalesce(events, 0) AS summed, held.cost_usd, coalesce(summed.cost_usd, 0) AS summed_usd
-        FROM grains CROSS JOIN held LEFT JOIN summed USING (grain, kind)
-        WHERE rows <> coalesce(events, 0) OR held.cost_usd <> coalesce(summed.cost_usd, 0) ORDER BY kind, grain
-    """  # noqa: S608
-    return Question(sql)
-
-
 _CHECKS: Final[dict[str, Callable[[AuditParams], Question]]] = {
     "messages": _messages,
     "extent": _extent,
@@ -258,7 +236,7 @@ _CHECKS: Final[dict[str, Callable[[AuditParams], Question]]] = {
     "coverage": _coverage,
     "tenants": _tenants,
     "head": _head,
-    "sums": _sums,
+    "sums": sums,
     "billing": billing,
     "corrections": corrections,
 }
