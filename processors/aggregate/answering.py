@@ -1,9 +1,8 @@
 """From a request's bytes to a reply's: validated, asked with a deadline, paged, written as JSON or Arrow."""
 
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from processors.aggregate import rollups
-from processors.aggregate.asking import InvalidQuestionError, Question
+from processors.aggregate.asking import InvalidQuestionError, Question, bound
 from processors.aggregate.queries.alerts import alerts
 from processors.aggregate.queries.auditing import audit
 from processors.aggregate.queries.failures import failures
@@ -29,6 +28,7 @@ from processors.aggregate.queries.spans import run
 from processors.aggregate.queries.spend import spend
 from processors.aggregate.queries.standing import status, throughput
 from processors.aggregate.queries.timeseries import timeseries
+from processors.aggregate.remembering import Snapshot
 from processors.aggregate.warehouse import Warehouse
 from schemas.errors import field_errors
 from schemas.queries import QUERIES, QueryError
@@ -182,25 +182,23 @@ def answer(warehouse: Warehouse, name: str, request: bytes, *, now: datetime, de
         number = max(1, min(number - 1, int(number * most_bytes / len(reply.data) * 0.9)))
 
 
-_PARAMETER: Final = re.compile(r"\$(\w+)")
-
-
 def _fetch(warehouse: Warehouse, cursor: duckdb.DuckDBPyConnection, question: Question, most: int, offset: int) -> pa.Table:
     """At most ``most`` rows from ``offset`` on, of one snapshot."""
     sql, given = question.sql, question.parameters
-    if callable(sql) or rollups.ASKED in sql:
+    if callable(sql) or rollups.ASKED in sql or question.composed is not None:
         cursor.execute("BEGIN")
         folded = rollups.positions(cursor)
+        if question.composed is not None:
+            view = Snapshot(cursor, warehouse.remembered, folded, warehouse.beyond(folded))
+            return _table(question.columns, question.composed(view)[offset : offset + most])
         if callable(sql):
             sql = sql(warehouse.beyond(folded))
-        asked = set(_PARAMETER.findall(sql))
-        given = {name: value for name, value in {**given, **folded}.items() if name in asked}
+        given = bound(sql, {**given, **folded})
     if question.shape is not None:
         found = cursor.execute(sql, given)
         names = [column[0] for column in found.description or ()]
         shaped = question.shape([dict(zip(names, row, strict=True)) for row in found.fetchall()])[offset : offset + most]
-        text = pa.string()
-        return pa.table({name: pa.array([row[name] for row in shaped], _SHAPED.get(name, text)) for name in question.columns})
+        return _table(question.columns, [tuple(row[name] for name in question.columns) for row in shaped])
     paging: dict[str, Any] = {"limit": most, "offset": offset}
     if "$limit" not in sql:
         sql = f"SELECT * FROM ({sql}) LIMIT $limit OFFSET $offset"  # noqa: S608
@@ -208,16 +206,28 @@ def _fetch(warehouse: Warehouse, cursor: duckdb.DuckDBPyConnection, question: Qu
     return table
 
 
-_SHAPED: Final = {
+_TYPES: Final = {
     "depth": pa.int32(),
     "started_at": pa.timestamp("us"),
     "ended_at": pa.timestamp("us"),
+    "last_seen": pa.timestamp("us"),
     "latency_ms": pa.float64(),
+    "latency_p50_ms": pa.float64(),
+    "latency_p95_ms": pa.float64(),
     "input_tokens": pa.int64(),
     "output_tokens": pa.int64(),
+    "runs_24h": pa.int64(),
+    "failures_24h": pa.int64(),
+    "tokens_24h": pa.int64(),
     "cost_usd": pa.decimal128(38, 9),
+    "cost_usd_24h": pa.decimal128(38, 9),
 }
-"""Types of the columns of shaped rows that are no text."""
+"""Types of the columns of shaped and composed rows that are no text."""
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    values = zip(*rows, strict=True) if rows else [()] * len(columns)
+    return pa.table({name: pa.array(each, _TYPES.get(name, pa.string())) for name, each in zip(columns, values, strict=True)})
 
 
 def _page(name: str, table: pa.Table, following: int | None, now: datetime, began: float) -> Reply:

@@ -1,9 +1,10 @@
 """A question ready to be asked: SQL, its parameters, and conditions put together from what was given."""
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from schemas.errors import FieldError
 
@@ -22,16 +23,53 @@ class InvalidQuestionError(ValueError):
         self.errors = (FieldError(loc=loc, msg=message),)
 
 
+class View(Protocol):
+    """The warehouse as one transaction sees it."""
+
+    @property
+    def tables(self) -> Collection[str]:
+        """Those that hold rows the sums do not."""
+
+    def rows(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Every row of the answer; how far the sums go are parameters, too."""
+
+    def kept(self, part: "Kept") -> Any:
+        """The part's value as of the sums there are now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A part of an answer that depends on sums, and on rows that are in them, alone: it is the same until more is folded."""
+
+    name: str
+    parameters: tuple[Hashable, ...]
+    make: Callable[[View], Any] = field(compare=False)
+    """What is made is never changed afterwards: others are given it, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``sql`` ends without LIMIT; with ``shape`` all rows are fetched, shaped, and only then paged."""
+    """``sql`` ends without LIMIT; with ``shape`` all rows are fetched, shaped, and only then paged.
 
-    sql: str | Callable[[Collection[str]], str]
+    ``composed`` instead of it gives the rows, in order, of several statements and parts that are kept.
+    """
+
+    sql: str | Callable[[Collection[str]], str] = ""
     """Or what makes it of the tables that hold rows the sums do not: of others nothing need be planned."""
     parameters: dict[str, Any] = field(default_factory=dict)
     shape: Callable[[list[Row]], list[Row]] | None = None
     columns: tuple[str, ...] = ()
-    """Of the shaped rows."""
+    """Of the shaped or composed rows."""
+    composed: Callable[[View], list[tuple[Any, ...]]] | None = None
+
+
+_PARAMETER: Final = re.compile(r"\$(\w+)")
+
+
+def bound(sql: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what is ``given`` that which ``sql`` asks for: DuckDB takes no more."""
+    asked = set(_PARAMETER.findall(sql))
+    return {name: value for name, value in given.items() if name in asked}
 
 
 def naive(moment: datetime) -> datetime:

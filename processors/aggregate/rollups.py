@@ -140,7 +140,14 @@ SUMS: Final = (
     + ", sum(cost_usd) AS cost_usd, sum(latency_sum_ms) AS latency_sum_ms"
     + ", max(latency_max_ms) AS latency_max_ms"
 )
-BUCKET: Final = f"(CASE WHEN latency_ms <= 0.001 THEN {_NOTHING} ELSE ceil(ln(latency_ms) / ln({BASE})) END)::SMALLINT"
+
+
+def bucket_of(latency_ms: str) -> str:
+    """SQL: the bucket a latency falls into."""
+    return f"(CASE WHEN {latency_ms} <= 0.001 THEN {_NOTHING} ELSE ceil(ln({latency_ms}) / ln({BASE})) END)::SMALLINT"
+
+
+BUCKET: Final = bucket_of("latency_ms")
 
 
 def middle_of_bucket(bucket: str) -> str:
@@ -151,11 +158,19 @@ def middle_of_bucket(bucket: str) -> str:
 MIDDLE: Final = middle_of_bucket("bucket")
 
 
+def height_of_bucket(bucket: int) -> float:
+    """The latency that stands for all of ``bucket``."""
+    if bucket <= _NOTHING:
+        return 0.0
+    try:
+        return float(BASE**bucket * 2 / (1 + BASE))
+    except OverflowError:
+        return math.inf
+
+
 def middle_of(latency_ms: float) -> float:
     """The latency that stands for the whole bucket ``latency_ms`` falls into."""
-    if latency_ms <= 0.001:
-        return 0.0
-    return float(BASE ** math.ceil(math.log(latency_ms) / math.log(BASE)) * 2 / (1 + BASE))
+    return 0.0 if latency_ms <= 0.001 else height_of_bucket(math.ceil(math.log(latency_ms) / math.log(BASE)))
 
 
 _COLUMNS: Final = (*COUNTS, *TOKENS, "cost_usd", "latency_sum_ms", "latency_max_ms")

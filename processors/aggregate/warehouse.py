@@ -20,6 +20,7 @@ from processors.aggregate.migrating import (
     load,
     migrate,
 )
+from processors.aggregate.remembering import Remembered
 
 _APPLIED: Final = pa.schema(
     [
@@ -94,6 +95,7 @@ class Warehouse:
         connection.execute("PRAGMA disable_optimizer")
         self._lock = threading.Lock()
         self._folding = threading.Lock()
+        self.remembered = Remembered()
         self._last = {table: _last_sequence(connection, table) for table in rollups.STREAM_OF}
 
     @classmethod
@@ -195,7 +197,10 @@ class Warehouse:
             with self._lock:
                 connection = self._connection.cursor()
             try:
-                return folding.fold(connection)
+                folded = folding.fold(connection)
+                if folded:
+                    self.remembered.renew(connection)
+                return folded
             finally:
                 connection.close()
 
