@@ -194,11 +194,6 @@ def _fetch(warehouse: Warehouse, cursor: duckdb.DuckDBPyConnection, question: Qu
         if callable(sql):
             sql = sql(warehouse.beyond(folded))
         given = bound(sql, {**given, **folded})
-    if question.shape is not None:
-        found = cursor.execute(sql, given)
-        names = [column[0] for column in found.description or ()]
-        shaped = question.shape([dict(zip(names, row, strict=True)) for row in found.fetchall()])[offset : offset + most]
-        return _table(question.columns, [tuple(row[name] for name in question.columns) for row in shaped])
     paging: dict[str, Any] = {"limit": most, "offset": offset}
     if "$limit" not in sql:
         sql = f"SELECT * FROM ({sql}) LIMIT $limit OFFSET $offset"  # noqa: S608
@@ -222,7 +217,7 @@ _TYPES: Final = {
     "cost_usd": pa.decimal128(38, 9),
     "cost_usd_24h": pa.decimal128(38, 9),
 }
-"""Types of the columns of shaped and composed rows that are no text."""
+"""Types of the columns of composed rows that are no text."""
 
 
 def _table(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pa.Table:

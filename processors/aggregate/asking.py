@@ -49,17 +49,13 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``sql`` ends without LIMIT; with ``shape`` all rows are fetched, shaped, and only then paged.
-
-    ``composed`` instead of it gives the rows, in order, of several statements and parts that are kept.
-    """
+    """``sql`` ends without LIMIT; ``composed`` instead of it gives all rows, in order, of several statements and parts that are kept."""
 
     sql: str | Callable[[Collection[str]], str] = ""
     """Or what makes it of the tables that hold rows the sums do not: of others nothing need be planned."""
     parameters: dict[str, Any] = field(default_factory=dict)
-    shape: Callable[[list[Row]], list[Row]] | None = None
     columns: tuple[str, ...] = ()
-    """Of the shaped or composed rows."""
+    """Of the composed rows."""
     composed: Callable[[View], list[tuple[Any, ...]]] | None = None
 
 

@@ -502,6 +502,34 @@ async def test_a_page_too_large_for_a_message_is_cut_shorter(running: Running, w
     assert len(rest.rows) == 400 - len(page.rows)
 
 
+@pytest.mark.parametrize(
+    ("told", "calls"),
+    [
+        ([], {-2.5, 0, 2.5}),
+        ([("run.started", 0)], {0, 2.5}),
+        ([("run.completed", 0)], {-2.5, 0}),
+        ([("run.started", 0), ("run.completed", 0.1), ("run.started", 0.2)], {0, 2.5}),
+        ([("run.started", 0), ("run.failed", 3)], {0, 2.5}),
+        ([("run.started", -3), ("run.completed", 0)], {-2.5, 0}),
+        ([("run.started", 0), ("run.completed", 0.1)], {0}),
+    ],
+)
+async def test_calls_of_a_run_are_looked_for_from_a_day_before_it_began_to_a_day_after_it_ended(
+    running: Running, wire: Wire, client: Client, told: list[tuple[str, float]], calls: set[float]
+) -> None:
+    """What it did not tell is no bound. Figures are days from a moment."""
+    at, run = datetime.now(UTC).replace(microsecond=0) - timedelta(days=10), {"agent_id": "a", "run_id": "long"}
+    await wire.events(
+        *(accepted(kind, at=at + timedelta(days=day), run=run) for kind, day in told),
+        *(accepted("model_call.completed", at=at + timedelta(days=day), run=run) for day in (-2.5, 0, 2.5)),
+    )
+    await running.caught_up()
+    found = (await ask(client, "run", run_id="long")).rows
+    ended = {datetime.fromisoformat(row["ended_at"]) for row in found if row["kind"] == "model_call"}
+    assert ended == {at + timedelta(days=day) for day in calls}
+    assert any(row["kind"] == "run" for row in found) == bool(told)
+
+
 async def test_a_question_that_takes_too_long_is_stopped(
     running: Running, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,11 @@
 """``run``: the spans of one run, parents before children."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from processors.aggregate.asking import Conditions, Question, Row
+from processors.aggregate.asking import Conditions, Question, Row, View
 from schemas.queries import RunParams
 
 COLUMNS: Final = (
@@ -16,34 +16,79 @@ MOST_EVENTS: Final = 50_000
 """Events of one run that are looked at; the earliest."""
 
 
+_AROUND: Final = timedelta(days=1)
+"""Steps and calls of a run are looked for so long before it began and after it ended."""
+_FIRST: Final = datetime.min  # noqa: DTZ901 - naive as every time of the warehouse
+_LAST: Final = datetime.max  # noqa: DTZ901
+
+
 def run(params: RunParams, _: datetime) -> Question:
-    """Every run, step, model call and tool call of the run; started and ended events of the same thing are one span."""
+    """Every run, step, model call and tool call of the run; started and ended events of the same thing are one span.
+
+    Of a run that has not told when it began, or whose last word is not its end, they are looked for however early, or late, they are.
+    """
     given = Conditions().equal(run_id=params.run_id, tenant_id=params.tenant)
-    where = given.text()
+    return Question(columns=COLUMNS, composed=lambda view: _told(view, given.text(), given.parameters))
+
+
+def _told(view: View, where: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    first, last = _extent(view.rows(_EXTENT.format(where=where), parameters))
+    found = view.rows(_events(where), {**parameters, "first": first, "last": last})
+    spans = tree([dict(zip(_EVENT, row, strict=True)) for row in found])
+    return [tuple(span[name] for name in COLUMNS) for span in spans]
+
+
+_EXTENT: Final = """
+    SELECT CASE WHEN bool_or(event_type = 'run.started') THEN min(occurred_at) END,
+        CASE WHEN arg_max(event_type, (occurred_at, event_type <> 'run.started')) <> 'run.started' THEN max(occurred_at) END
+    FROM runs WHERE {where} GROUP BY tenant_id
+"""
+"""SQL, by tenant: when the run began and ended, as far as it told."""
+
+
+def _extent(told: Sequence[tuple[datetime | None, datetime | None]]) -> tuple[datetime, datetime]:
+    """The range of time in which steps and calls are looked for: DuckDB knows which parts of a table lie in it, and of run ids nothing."""
+    begun = [begin for begin, _ in told if begin is not None]
+    ended = [end for _, end in told if end is not None]
+    known = len(told) > 0
+    first = min(begun) if known and len(begun) == len(told) else _FIRST
+    last = max(ended) if known and len(ended) == len(told) else _LAST
+    return max(first, _FIRST + _AROUND) - _AROUND, min(last, _LAST - _AROUND) + _AROUND
+
+
+_EVENT: Final = (
+    "tenant_id", "event_id", "event_type", "occurred_at", "span_id", "parent_span_id", "kind", "thing", "step_id", "name", "latency_ms",
+    "model", "provider", "input_tokens", "output_tokens", "error_type", "error_message", "cost_usd",
+)  # fmt: skip
+"""Columns of ``_events``."""
+
+
+def _events(where: str) -> str:
+    """SQL: every event of the run, in order of time, with what it cost."""
     common = "tenant_id, event_id::VARCHAR AS event_id, event_type, occurred_at, span_id, parent_span_id"
     tail = "error_type, error_message"
-    sql = f"""
+    within = f"{where} AND occurred_at >= $first AND occurred_at <= $last"
+    return f"""
         WITH events AS (
             SELECT {common}, 'run' AS kind, run_id AS thing, NULL AS step_id, coalesce(workflow_id, agent_id) AS name,
                 duration_ms AS latency_ms, NULL AS model, NULL AS provider, NULL::BIGINT AS input_tokens,
-                NULL::BIGINT AS output_tokens, {tail} FROM runs WHERE {where}
+                NULL::BIGINT AS output_tokens, {tail} FROM runs WHERE {within}
             UNION ALL
             SELECT {common}, 'step', step_id, NULL, coalesce(name, step_type), latency_ms, NULL, NULL, NULL, NULL, {tail}
-            FROM steps WHERE {where}
+            FROM steps WHERE {within}
             UNION ALL
             SELECT {common}, 'model_call', model_call_id, step_id, model, latency_ms, model, provider, input_tokens, output_tokens,
-                {tail} FROM model_calls WHERE {where}
+                {tail} FROM model_calls WHERE {within}
             UNION ALL
             SELECT {common}, 'tool_call', tool_call_id, step_id, name, latency_ms, NULL, NULL, NULL, NULL, {tail}
-            FROM tool_calls WHERE {where}
+            FROM tool_calls WHERE {within}
         ),
         spent AS (
-            SELECT tenant_id, event_id, sum(cost_usd)::DECIMAL(38,9) AS cost_usd FROM ledger WHERE {where} GROUP BY tenant_id, event_id
+            SELECT tenant_id, event_id, sum(cost_usd)::DECIMAL(38,9) AS cost_usd FROM ledger WHERE {within} GROUP BY tenant_id, event_id
         )
-        SELECT events.*, spent.cost_usd FROM events LEFT JOIN spent USING (tenant_id, event_id)
+        SELECT {", ".join(_EVENT[:-1])}, spent.cost_usd FROM events LEFT JOIN spent USING (tenant_id, event_id)
         ORDER BY occurred_at, event_id LIMIT {MOST_EVENTS}
     """  # noqa: S608
-    return Question(sql, given.parameters, tree, COLUMNS)
 
 
 def _key(event: Row) -> tuple[object, ...]:
