@@ -189,7 +189,7 @@ def _fetch(warehouse: Warehouse, cursor: duckdb.DuckDBPyConnection, question: Qu
         cursor.execute("BEGIN")
         folded = rollups.positions(cursor)
         if question.composed is not None:
-            view = Snapshot(cursor, warehouse.remembered, folded, warehouse.beyond(folded))
+            view = Snapshot(cursor, warehouse.remembered, folded, warehouse.beyond)
             return _table(question.columns, question.composed(view)[offset : offset + most])
         if callable(sql):
             sql = sql(warehouse.beyond(folded))

@@ -27,11 +27,17 @@ class View(Protocol):
     """The warehouse as one transaction sees it."""
 
     @property
-    def tables(self) -> Collection[str]:
-        """Those that hold rows the sums do not."""
+    def folded(self) -> Mapping[str, int]:
+        """How far the sums go, by the name of the parameter that tells it in SQL."""
+
+    def applied(self) -> Mapping[str, int]:
+        """How far the rows go, by the same names."""
+
+    def beyond(self, positions: Mapping[str, int]) -> Collection[str]:
+        """The tables that hold rows after ``positions``, at least."""
 
     def rows(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Every row of the answer; how far the sums go are parameters, too."""
+        """Every row of the answer; how far the sums go is among the parameters, unless they tell another place."""
 
     def kept(self, part: "Kept") -> Any:
         """The part's value as of the sums there are now."""

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,7 +55,7 @@ class Remembered:
             return
         connection.execute("BEGIN")
         try:
-            view = Snapshot(connection, self, rollups.positions(connection), frozenset(), asked=False)
+            view = Snapshot(connection, self, rollups.positions(connection), _nothing, asked=False)
             # Of parts of the same name the one asked for last: the others are of hours and minutes that have passed.
             for part in {part.name: part for (part, _), made in before.items() if made.asked}.values():
                 self.of(part, view, asked=False)
@@ -67,6 +67,11 @@ class Remembered:
                     self._parts.pop(key, None)
 
 
+def _nothing(_: Mapping[str, int]) -> Collection[str]:
+    """Kept parts are of what is in the sums."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The warehouse as one transaction sees it: what a composed question is answered from."""
@@ -75,13 +80,19 @@ class Snapshot:
     remembered: Remembered
     folded: Mapping[str, int]
     """How far the sums go, as parameters of SQL."""
-    tables: frozenset[str]
-    """Those that hold rows the sums do not."""
+    beyond: Callable[[Mapping[str, int]], Collection[str]]
+    """The tables that hold rows after given positions, at least."""
     asked: bool = True
+
+    def applied(self) -> dict[str, int]:
+        """How far the rows go."""
+        found = self.connection.execute("SELECT stream, applied_sequence FROM offsets").fetchall()
+        reached = {rollups.position_of(stream): sequence for stream, sequence in found}
+        return {name: reached.get(name, sequence) for name, sequence in self.folded.items()}
 
     def rows(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Every row of the answer."""
-        found: list[tuple[Any, ...]] = self.connection.execute(sql, bound(sql, {**parameters, **self.folded})).fetchall()
+        found: list[tuple[Any, ...]] = self.connection.execute(sql, bound(sql, {**self.folded, **parameters})).fetchall()
         return found
 
     def kept(self, part: Kept) -> Any:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from processors.aggregate import migrating
 from processors.aggregate.answering import Deadline, answer
 from processors.aggregate.batches import compose
+from processors.aggregate.remembering import Remembered
 from processors.aggregate.warehouse import Warehouse
 from schemas.events import AcceptedEvent
 from schemas.ledger import LedgerEntry
@@ -104,6 +105,12 @@ def said(warehouse: Warehouse, name: str, parameters: dict[str, Any]) -> Any:
     return orjson.loads(reply.data)["rows"]
 
 
+def afresh(warehouse: Warehouse, name: str, parameters: dict[str, Any]) -> Any:
+    """What is said where nothing was asked before."""
+    warehouse.remembered = Remembered()
+    return said(warehouse, name, parameters)
+
+
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "w.duckdb"
@@ -134,8 +141,12 @@ def test_folding_at_any_moment_changes_no_answer(
             for warehouse in opened:
                 store(warehouse, flat, sequence)
             sequence += len(flat)
+            # What is read once for a question and kept is right however often it is asked, before and after folding.
+            for _ in range(2):
+                assert said(folding, "fleet", {"limit": 100}) == afresh(rows, "fleet", {"limit": 100})
             if fold:
                 folding.fold()
+                assert said(folding, "fleet", {"limit": 100}) == said(rows, "fleet", {"limit": 100})
         asked = list(QUESTIONS)
         for since, until in ranges:
             for by in (["agent"], ["day"], ["tenant", "hour"], ["model", "project"]):

@@ -1,12 +1,12 @@
 """``fleet``: one row an agent, from the sums, which are read once, and the rows stored since."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from processors.aggregate import agent_sums
-from processors.aggregate.asking import Conditions, Kept, Question, View, naive
+from processors.aggregate.asking import Kept, Question, View, naive
 from processors.aggregate.queries.agent_figures import FIGURES, UNKNOWN, Agent, row
 from processors.aggregate.rollups import UNFOLDED, bucket_of, floor, next_whole
 from schemas.queries import FleetParams
@@ -52,53 +52,81 @@ class _Range:
 
 @dataclass(frozen=True, slots=True)
 class _Fleet:
-    """Every agent in the sums, in order, and what would be told of it if nothing were stored since."""
+    """Every agent up to ``reached`` in each stream, what is told of each, in order, and where it stands among these."""
 
     agents: Mapping[Key, Agent]
-    rows: tuple[tuple[Any, ...], ...]
+    rows: Sequence[tuple[Any, ...]]
     places: Mapping[Key, int]
+    reached: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class _Newest:
+    """What the sums say, and what was told last: a question need not read what another has read."""
+
+    of_sums: _Fleet
+    told: _Fleet
 
 
 def _told(view: View, range_: _Range, tenant: str | None) -> list[tuple[Any, ...]]:
-    fleet_: _Fleet = view.kept(Kept("fleet", (range_.since, range_.whole, range_.beyond), lambda view: _of_sums(view, range_)))
-    given = Conditions(dict(range_.parameters)).equal(tenant_id=tenant)
+    newest: _Newest = view.kept(Kept("fleet", (range_.since, range_.whole, range_.beyond), lambda view: _made(view, range_)))
+    applied, known = view.applied(), newest.told
+    if any(known.reached[name] > applied[name] for name in applied):
+        # Another's snapshot is newer than this one.
+        known = newest.of_sums
+    told = _with_news(view, known, applied, range_)
+    newest.told = told
+    return list(told.rows) if tenant is None else [row for row in told.rows if row[0] == tenant]
+
+
+def _with_news(view: View, known: _Fleet, applied: Mapping[str, int], range_: _Range) -> _Fleet:
+    """With what was stored after ``known`` up to ``applied``."""
+    tables = view.beyond(known.reached)
+    if not tables:
+        return known
+    parameters = {**range_.parameters, **known.reached, **{f"{name}_up_to": sequence for name, sequence in applied.items()}}
     news: dict[Key, list[Sequence[Any]]] = {}
-    statement = " UNION ALL ".join(_stored_since(view, given.text()))
-    if statement:
-        for tenant_id, agent_id, *told in view.rows(statement, given.parameters):
-            news.setdefault((tenant_id, agent_id), []).append(told)
-    touched = {key: fleet_.agents.get(key, UNKNOWN).with_rows(several) for key, several in news.items()}
+    for tenant_id, agent_id, *told in view.rows(" UNION ALL ".join(_stored_since(tables)), parameters):
+        news.setdefault((tenant_id, agent_id), []).append(told)
+    touched = {key: known.agents.get(key, UNKNOWN).with_rows(several) for key, several in news.items()}
     lacking = {key for key, agent in touched.items() if not agent.runs}
-    if lacking and "model_calls" in view.tables:
-        for tenant_id, agent_id, buckets in view.rows(_calls_since(given.text()), given.parameters):
+    if lacking and "model_calls" in tables:
+        for tenant_id, agent_id, buckets in view.rows(_CALLS_SINCE, parameters):
             key = (tenant_id, agent_id)
             if key in lacking:
                 touched[key] = touched[key].with_calls(buckets)
-    rows = list(fleet_.rows)
+    return _renewed(known, touched, applied)
+
+
+def _renewed(known: _Fleet, touched: Mapping[Key, Agent], reached: Mapping[str, int]) -> _Fleet:
+    """With ``touched`` in the place of what was known of them."""
+    rows = list(known.rows)
     new = []
     for key, agent in touched.items():
-        place = fleet_.places.get(key)
+        place = known.places.get(key)
         if place is None:
             new.append(row(key, agent))
             continue
-        before = fleet_.agents[key]
+        before = known.agents[key]
         # Where no latency was told since, they are those told before.
-        known = rows[place][-2:] if agent.runs is before.runs and agent.calls is before.calls else None
-        rows[place] = row(key, agent, known)
-    if new:
-        rows = sorted([*rows, *new], key=lambda row: row[:2])
-    return rows if tenant is None else [row for row in rows if row[0] == tenant]
+        percentiles = rows[place][-2:] if agent.runs is before.runs and agent.calls is before.calls else None
+        rows[place] = row(key, agent, percentiles)
+    agents = {**known.agents, **touched}
+    if not new:
+        return _Fleet(agents, rows, known.places, reached)
+    rows = sorted([*rows, *new], key=lambda row: row[:2])
+    return _Fleet(agents, rows, {row[:2]: place for place, row in enumerate(rows)}, reached)
 
 
-def _of_sums(view: View, range_: _Range) -> _Fleet:
-    """What the sums hold of each agent, and the rows in them of the part of an hour at the beginning."""
+def _made(view: View, range_: _Range) -> _Newest:
+    """Of what the sums hold of each agent, and the rows in them of the part of an hour at the beginning."""
     hours: Mapping[Key, Agent] = view.kept(Kept("fleet hours", (range_.whole, range_.beyond), lambda view: _hours(view, range_)))
     begun: dict[Key, list[Sequence[Any]]] = {}
     for tenant_id, agent_id, *told in view.rows(_BEGUN, range_.parameters):
         begun.setdefault((tenant_id, agent_id), []).append(told)
     agents = {key: agent.with_edge(begun[key]) if key in begun else agent for key, agent in hours.items()}
-    order = sorted(agents)
-    return _Fleet(agents, tuple(row(key, agents[key]) for key in order), {key: place for place, key in enumerate(order)})
+    fleet_ = _renewed(_Fleet({}, (), {}, view.folded), agents, view.folded)
+    return _Newest(fleet_, fleet_)
 
 
 def _hours(view: View, range_: _Range) -> Mapping[Key, Agent]:
@@ -157,33 +185,35 @@ _BEGUN: Final = " UNION ALL ".join(_begun())
 _NOT_NAMED: Final = "NULL::TIMESTAMP, NULL::VARCHAR, NULL::TIMESTAMP, NULL::VARCHAR"
 
 
-def _stored_since(view: View, where: str) -> Iterator[str]:
-    """SQL, by agent: rows that are not in the sums.
+def _unfolded(stream: str) -> str:
+    """SQL: stored since, up to what is known to be applied."""
+    return f"{UNFOLDED.format(stream=stream)} AND stream_sequence <= $folded_{stream}_up_to"
+
+
+def _stored_since(tables: Collection[str]) -> Iterator[str]:
+    """SQL, by agent: rows of ``tables`` that are new.
 
     Each table is grouped by itself. What this costs is the number of tables it reads, in planning as in reading, more than their rows.
     """
     for table, stream, told in agent_sums.told():
-        if table not in view.tables:
+        if table not in tables:
             continue
-        unfolded = f"{UNFOLDED.format(stream=stream)} AND {where}"
         if table in agent_sums.TELLING:
             yield (
                 'SELECT tenant_id, agent_id, last_at, named."at", named."text", versioned."at", versioned."text", '  # noqa: S608
-                f"{_told_of({})}, NULL::SMALLINT[] FROM ({agent_sums.telling(table, unfolded)})"
+                f"{_told_of({})}, NULL::SMALLINT[] FROM ({agent_sums.telling(table, _unfolded(stream))})"
             )
             continue
         recent = f"sum({{}}) FILTER ({_RECENT})"
         buckets = f"list({bucket_of(told[_RUNS])}) FILTER ({_RECENT} AND {told[_RUNS]} IS NOT NULL)" if _RUNS in told else "NULL"
         yield (
             f"SELECT tenant_id, agent_id, max(least(occurred_at, received_at)), {_NOT_NAMED}, {_told_of(told, recent)}, "  # noqa: S608
-            f"{buckets} FROM {table} WHERE {unfolded} GROUP BY tenant_id, agent_id"
+            f"{buckets} FROM {table} WHERE {_unfolded(stream)} GROUP BY tenant_id, agent_id"
         )
 
 
-def _calls_since(where: str) -> str:
-    """SQL: buckets of model calls that are not in the sums."""
-    (latency,) = (told[_CALLS] for _, _, told in agent_sums.told() if _CALLS in told)
-    return f"""
-        SELECT tenant_id, agent_id, list({bucket_of(latency)}) FROM model_calls
-        WHERE {UNFOLDED.format(stream="events")} AND {_RECENT} AND {where} AND {latency} IS NOT NULL GROUP BY tenant_id, agent_id
-    """  # noqa: S608
+_CALLS_SINCE: Final = f"""
+    SELECT tenant_id, agent_id, list({bucket_of("latency_ms")}) FROM model_calls
+    WHERE {_unfolded("events")} AND {_RECENT} AND latency_ms IS NOT NULL GROUP BY tenant_id, agent_id
+"""  # noqa: S608
+"""SQL: buckets of model calls that are new."""
