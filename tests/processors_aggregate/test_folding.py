@@ -55,7 +55,7 @@ def items(draw: st.DrawFn) -> tuple[Item, ...]:
     if kind == "model_call.completed":
         call = {"model_call_id": "c", "provider": "openai", "model": draw(st.sampled_from(["m", "n"]))}
         more["model_call"] = call | ({} if latency is None else {"latency_ms": latency})
-        sent = draw(st.integers(0, 2**40))
+        sent = draw(st.integers(0, 10**12))
         more["resource_usage"] = {"input_tokens": sent, "output_tokens": 3, "cache_read_tokens": sent // 2}
     if kind.startswith("agent."):
         more["agent"] = {"name": draw(st.sampled_from(["N", "M"])), "version": draw(st.sampled_from(["1", "2"]))}
