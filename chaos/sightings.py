@@ -26,11 +26,11 @@ class Calls:
         tenant, by = event["tenant"]["tenant_id"], (event.get("attributes") or {}).get("agentops.observed_by")
         usage, trace = event["resource_usage"], event.get("trace") or {}
         tokens = usage["input_tokens"] + usage["output_tokens"]
-        self._ranks[name] = cost > 0, not usage.get("estimated", False), _BELIEVED.get(by, 1), tokens, cost
+        self._ranks[name] = cost > 0, not usage.get("estimated", False), _BELIEVED.get(by or "", 1), tokens, cost
         marks: list[tuple[str, ...]] = []
         if response := event["model_call"].get("response_id"):
             marks.append((tenant, response))
-        if by in _BELIEVED and (span := trace.get("parent_span_id" if by == "proxy" else "span_id")):
+        if by is not None and by in _BELIEVED and (span := trace.get("parent_span_id" if by == "proxy" else "span_id")):
             marks.append((tenant, trace["trace_id"], span))
         for mark in marks:
             self._kin[self._root(name)] = self._root(self._known.setdefault(mark, name))
