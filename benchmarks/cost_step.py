@@ -30,7 +30,7 @@ _NOW_NS = 1_795_000_000_000_000_000
 
 def messages(calls: int, *, observed: bool) -> list[Received]:
     """Calls of one tenant as validate stores them."""
-    lines = []
+    lines: list[bytes] = []
     for number, made in enumerate(workload.generate(calls * 2, seed=3)):
         if made.event_type != "model_call.completed" or len(lines) == calls:
             continue
