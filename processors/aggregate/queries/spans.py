@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from processors.aggregate.asking import Conditions, Question, Row, View
+from processors.aggregate.rollups import SEEN_TWICE
 from schemas.queries import RunParams
 
 COLUMNS: Final = (
     "span_id", "parent_span_id", "depth", "kind", "name", "status", "started_at", "ended_at", "latency_ms", "model", "provider",
-    "input_tokens", "output_tokens", "cost_usd", "error_type", "error_message", "event_id",
+    "input_tokens", "output_tokens", "cost_usd", "error_type", "error_message", "event_id", "observed_by", "duplicate_of",
 )  # fmt: skip
 MOST_EVENTS: Final = 50_000
 """Events of one run that are looked at; the earliest."""
@@ -26,6 +27,7 @@ def run(params: RunParams, _: datetime) -> Question:
     """Every run, step, model call and tool call of the run; started and ended events of the same thing are one span.
 
     Of a run that has not told when it began, or whose last word is not its end, they are looked for however early, or late, they are.
+    A call seen twice is two spans: of the one that charges nothing ``duplicate_of`` names the entry that stands for both.
     """
     given = Conditions().equal(run_id=params.run_id, tenant_id=params.tenant)
     return Question(columns=COLUMNS, composed=lambda view: _told(view, given.text(), given.parameters))
@@ -58,7 +60,7 @@ def _extent(told: Sequence[tuple[datetime | None, datetime | None]]) -> tuple[da
 
 _EVENT: Final = (
     "tenant_id", "event_id", "event_type", "occurred_at", "span_id", "parent_span_id", "kind", "thing", "step_id", "name", "latency_ms",
-    "model", "provider", "input_tokens", "output_tokens", "error_type", "error_message", "cost_usd",
+    "model", "provider", "input_tokens", "output_tokens", "error_type", "error_message", "cost_usd", "observed_by", "duplicate_of",
 )  # fmt: skip
 """Columns of ``_events``."""
 
@@ -84,9 +86,12 @@ def _events(where: str) -> str:
             FROM tool_calls WHERE {within}
         ),
         spent AS (
-            SELECT tenant_id, event_id, sum(cost_usd)::DECIMAL(38,9) AS cost_usd FROM ledger WHERE {within} GROUP BY tenant_id, event_id
+            SELECT tenant_id, event_id, sum(cost_usd)::DECIMAL(38,9) AS cost_usd, any_value(observed_by) AS observed_by,
+                any_value(duplicate_of) FILTER ({SEEN_TWICE}) AS duplicate_of
+            FROM ledger WHERE {within} GROUP BY tenant_id, event_id
         )
-        SELECT {", ".join(_EVENT[:-1])}, spent.cost_usd FROM events LEFT JOIN spent USING (tenant_id, event_id)
+        SELECT {", ".join(_EVENT[:-3])}, spent.cost_usd, spent.observed_by, spent.duplicate_of
+        FROM events LEFT JOIN spent USING (tenant_id, event_id)
         ORDER BY occurred_at, event_id LIMIT {MOST_EVENTS}
     """  # noqa: S608
 
