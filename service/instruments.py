@@ -96,7 +96,27 @@ SPOOL_BYTES: Final = Gauge("agentops_spool_bytes", "Bytes waiting on disk for NA
 SPOOL_DROPPED: Final = Counter(
     "agentops_spool_dropped_total", "Events refused because the spool was full.", ["kind"], registry=REGISTRY
 )
-DOOR_EVENTS: Final = Counter("agentops_door_events_total", "Events offered at the local door.", ["outcome"], registry=REGISTRY)
+DOOR_EVENTS: Final = Counter(
+    "agentops_door_events_total", "Events offered at a sidecar's or gateway's door.", ["outcome"], registry=REGISTRY
+)
+GATEWAY_REQUESTS: Final = Counter(
+    "agentops_gateway_requests_total", "Requests at a gateway's doors.", ["door", "status"], registry=REGISTRY
+)
+GATEWAY_SECONDS: Final = Histogram(
+    "agentops_gateway_seconds", "From a request's head to its answer.", ["door"], buckets=_LATENCY, registry=REGISTRY
+)
+GATEWAY_HELD_BYTES: Final = Gauge(
+    "agentops_gateway_held_bytes", "Bytes of bodies being read, judged or published.", registry=REGISTRY
+)
+GATEWAY_KEYS_REFUSED: Final = Counter(
+    "agentops_gateway_keys_refused_total", "Requests without a good API key.", ["reason"], registry=REGISTRY
+)
+CONNECTIONS_REFUSED: Final = Counter(
+    "agentops_connections_refused_total",
+    "Connections closed at a door: too many at once, or a head that did not arrive in time.",
+    ["reason"],
+    registry=REGISTRY,
+)
 PROBE_FAILURES: Final = Counter("agentops_probe_failures_total", "Failed health probes.", ["probe"], registry=REGISTRY)
 SESSIONS: Final = Gauge("agentops_dashboard_sessions", "Open browser tabs.", registry=REGISTRY)
 DOCUMENTS: Final = Gauge(
