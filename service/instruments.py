@@ -94,7 +94,10 @@ PROXY_REQUESTS: Final = Counter(
 PROXY_SECONDS: Final = Histogram("agentops_proxy_seconds", "Latency of those requests.", buckets=_LATENCY, registry=REGISTRY)
 SPOOL_BYTES: Final = Gauge("agentops_spool_bytes", "Bytes waiting on disk for NATS.", registry=REGISTRY)
 SPOOL_DROPPED: Final = Counter(
-    "agentops_spool_dropped_total", "Events refused because the spool was full.", ["kind"], registry=REGISTRY
+    "agentops_spool_dropped_total",
+    "Events given up because the spool was full: the oldest metrics, logs and heartbeats, and own ones that found no room.",
+    ["kind"],
+    registry=REGISTRY,
 )
 DOOR_EVENTS: Final = Counter(
     "agentops_door_events_total", "Events offered at a sidecar's or gateway's door.", ["outcome"], registry=REGISTRY

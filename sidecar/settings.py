@@ -60,8 +60,8 @@ class SidecarSettings(BaseSettings):
     """Where the command runs; None: here."""
     restarted: str = ""
     """Why this instance takes the place of an earlier one; told with the agent's start. Empty: it does not."""
-    spool_max_bytes: Annotated[int, Field(ge=1_100_000)] = 64 * 1024 * 1024
-    """Bound of the spool; when full the door answers 503."""
+    spool_max_bytes: Annotated[int, Field(ge=1_500_000)] = 64 * 1024 * 1024
+    """Bound of the spool; when full the oldest metrics and logs go, then the oldest heartbeats, then the door answers 503."""
     spool_sync: bool = False
     """Flush every append to disk: accepted means safe from power loss too, at a price of one fsync a request."""
 

@@ -28,7 +28,7 @@ _HEADERS_BYTES: Final = 4096
 class Acknowledged(Stored):
     """NATS has them."""
 
-    repeated: frozenset[str]
+    repeated: frozenset[str] = frozenset()
     """Ids of those it had already, by exactly these bytes, within its window of two minutes."""
 
 
@@ -79,7 +79,7 @@ class PublishingIntake:
                         repeated |= {record.event_id for record in several}
         except TimeoutError:
             return Full(f"NATS did not acknowledge within {self._within_s:g} s")
-        return Acknowledged(len(records), frozenset(repeated))
+        return Acknowledged(len(records), repeated=frozenset(repeated))
 
     async def _publish(self, out: Message) -> bool | Full:
         """Whether it was there already; tries again for as long as it is let."""
