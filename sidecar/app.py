@@ -24,6 +24,7 @@ from sidecar.farewell import restarting
 from sidecar.fault_memory import FaultMemory
 from sidecar.heartbeats import Heart
 from sidecar.listener import PATIENCE_S, CannotStartError, Listener, reachable
+from sidecar.patience import Patience
 from sidecar.probing import Prober
 from sidecar.process import AgentProcess
 from sidecar.proxy import Proxy
@@ -94,7 +95,13 @@ class Sidecar:
         door = Door(settings.tenant, settings.agent_id, self._shipper, self._health_door)
         self._door_listener = Listener(door.application(), settings.host, settings.door_port, "door")
         self._proxy_listener = Listener(
-            self._proxy.application(), settings.host, port, "proxy", auto_decompress=False, handler_cancellation=True
+            self._proxy.application(),
+            settings.host,
+            port,
+            "proxy",
+            bears=Patience(connections=None),
+            auto_decompress=False,
+            handler_cancellation=True,
         )
         self._reporter = Reporter(
             self._identity,

@@ -62,7 +62,7 @@ export class Card {
     flag(m.memory.parentNode, "bad", Boolean(lost)); m.memory.parentNode.title = lost
     m.cost.parentNode.title = view.runs === null ? "" : `${count(view.runs)} runs, ${compact(view.tokens)} tokens in 24 h`
     const failing = view.failing.filter(check => !view.reason?.includes(check.name)).map(check => `${check.name}: ${check.error}`)
-    const why = [view.gave_up ? "Gave up restarting: a person is needed" : null, view.reason, ...failing, lost].filter(Boolean).join("; ")
+    const why = [view.gave_up ? "Gave up restarting: a person is needed" : null, view.reason, ...failing].filter(Boolean).join("; ")
     put(this.reason, why); this.reason.hidden = !why; this.reason.title = why
     this.draw(view.history)
     this.press(live, asked)

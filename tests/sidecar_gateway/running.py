@@ -1,6 +1,7 @@
 """A real gateway as a child process."""
 
 import asyncio
+import io
 import os
 import sys
 from datetime import UTC, datetime
@@ -80,7 +81,7 @@ class Gateway:
             return False
 
     async def post(
-        self, body: bytes, key: str | None = None, headers: dict[str, str] | None = None, path: str = "/v1/events"
+        self, body: bytes | io.BytesIO, key: str | None = None, headers: dict[str, str] | None = None, path: str = "/v1/events"
     ) -> tuple[int, Any]:
         """Status and body of the answer."""
         sent = {**(JSON if headers is None else headers), **({} if key is None else {"Authorization": f"Bearer {key}"})}
