@@ -47,7 +47,7 @@ class Outcome:
 
 def event(number: int) -> dict[str, object]:
     """One of many; its id is its number."""
-    told = {
+    told: dict[str, object] = {
         "event_version": "v1", "event_id": str(UUID(int=(7 << 76) | (2 << 62) | number)), "event_type": KINDS[number % 3],
         "occurred_at": "2026-11-20T10:00:00Z", "tenant": {"tenant_id": "acme"}, "run": {"agent_id": "a1", "run_id": f"r{number // 30}"},
         "attributes": {"number": number},

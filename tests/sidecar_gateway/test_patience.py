@@ -166,18 +166,18 @@ async def test_a_sidecars_door_is_no_more_patient(tmp_path: Path) -> None:
     async with patient_door(Patience(connections=3, head_s=30), tmp_path) as listener:
         others = [await connect(listener.port) for _ in range(3)]
 
-        async def answer() -> bytes:
+        async def asked() -> bytes:
             reader, writer = await connect(listener.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             found = await said(reader)
             writer.close()
             return found
 
-        assert await answer() == b""
+        assert await asked() == b""
         for _, writer in others:
             writer.close()
 
         async def room() -> bool:
-            return b"200 OK" in await answer()
+            return b"200 OK" in await asked()
 
         await until(room, "there is room again")
 

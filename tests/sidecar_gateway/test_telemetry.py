@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.events import Event
@@ -116,6 +116,7 @@ FIELDS = st.sampled_from([
 ])  # fmt: skip
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(FIELDS, JSONS, max_size=8), st.booleans())
 def test_any_report_is_an_event_or_refused_with_a_reason(changes: dict[str, Any], documented: bool) -> None:
     raw = orjson.dumps((DOCUMENTED if documented else {}) | changes, default=str) if _writable(changes) else b"{}"
@@ -135,6 +136,7 @@ def _writable(value: Any) -> bool:
     return True
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_left_to_be_judged_or_refused(raw: bytes) -> None:
     found = as_event(raw, "acme", NOW, NEW)

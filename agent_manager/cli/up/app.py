@@ -52,6 +52,7 @@ log = structlog.get_logger(__name__)
 
 PUBLISHED_S: Final = 12.0
 """``up.json`` is written when everything is ready, and at the latest by then."""
+LEFT_OUT: Final = "not started (--no-gateway)"
 READY_S: Final = 25.0
 """What is not ready by then is named, and kept running."""
 _NATS_STOP_S: Final = 1.0
@@ -75,7 +76,7 @@ class System:
 
     options: Options
     default_data: bool
-    no_gateway: str = "not started (--no-gateway)"
+    no_gateway: str = LEFT_OUT
     display: Display = field(default_factory=Display)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     server: OwnServer | None = None
@@ -357,9 +358,9 @@ def start(
         taken = gateway_port is None and not port_is_free(GATEWAY_PORT)
         gateway = None if no_gateway or taken else gateway_port or GATEWAY_PORT
         options = Options(prepared, demo, nats_port, dashboard_port, gateway, agents.resolve() if agents is not None else None)
-        told = {"no_gateway": f"not started: port {GATEWAY_PORT} is taken (--gateway-port)"} if taken and not no_gateway else {}
+        why = f"not started: port {GATEWAY_PORT} is taken (--gateway-port)" if taken and not no_gateway else LEFT_OUT
 
         async def whole() -> int:
-            return await System(options, default_data=data == Path("data"), **told).run()
+            return await System(options, default_data=data == Path("data"), no_gateway=why).run()
 
         asyncio.run(whole())
