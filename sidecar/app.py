@@ -23,7 +23,10 @@ from sidecar.enforcement import Enforcer
 from sidecar.farewell import restarting
 from sidecar.fault_memory import FaultMemory
 from sidecar.heartbeats import Heart
+from sidecar.intake import SpoolIntake
 from sidecar.listener import PATIENCE_S, CannotStartError, Listener, reachable
+from sidecar.otlp.doors import OtlpDoors
+from sidecar.otlp.sources import Source
 from sidecar.probing import Prober
 from sidecar.process import AgentProcess
 from sidecar.proxy import Proxy
@@ -91,8 +94,11 @@ class Sidecar:
             target, self._enforcer, self._agent.away, lambda: self._reporter.agent_status() == "starting", self._denials
         )
         self._health_door = HealthDoor("sidecar", self._waiting_for)
-        door = Door(settings.tenant, settings.agent_id, self._shipper, self._health_door)
-        self._door_listener = Listener(door.application(), settings.host, settings.door_port, "door")
+        whose = Source(settings.tenant, settings.agent_id, settings.workspace, settings.project)
+        self._otlp = OtlpDoors(SpoolIntake(self._shipper), lambda _: whose)
+        door = Door(settings.tenant, settings.agent_id, self._shipper, self._health_door).application()
+        door.add_routes(self._otlp.routes())
+        self._door_listener = Listener(door, settings.host, settings.door_port, "door")
         self._proxy_listener = Listener(
             self._proxy.application(), settings.host, port, "proxy", auto_decompress=False, handler_cancellation=True
         )

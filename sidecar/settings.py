@@ -17,9 +17,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 class SidecarSettings(BaseSettings):
     """One sidecar. Every field is also the environment variable ``AGENTOPS_SIDECAR_<FIELD>``, but for ``url`` and ``data``; the command line wins."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="AGENTOPS_SIDECAR_", frozen=True, use_attribute_docstrings=True, extra="ignore", populate_by_name=True
-    )
+    # Not by name, too: AGENTOPS_SIDECAR_URL would be read as ``url``.
+    model_config = SettingsConfigDict(env_prefix="AGENTOPS_SIDECAR_", frozen=True, use_attribute_docstrings=True, extra="ignore")
 
     agent_id: Token
     tenant: Token
