@@ -41,8 +41,12 @@ class SidecarSettings(BaseSettings):
     """Where the proxy listens; 0 takes a free one."""
     door_port: Port = 0
     """Where the local door listens; 0 takes a free one."""
+    otlp_port: Port | None = None
+    """Where OTLP over HTTP listens besides the local door, which takes it, too; 0 takes a free one. None: only there."""
+    otlp_grpc_port: Port | None = None
+    """Where OTLP over gRPC listens; 0 takes a free one. None: nowhere, and its library's 20 MB are not loaded."""
     host: str = "127.0.0.1"
-    """Address of proxy and door. Loopback unless others must reach the agent through the proxy (containers)."""
+    """Address of proxy and doors. Loopback unless others must reach the agent through the proxy (containers)."""
     advertise: str | None = None
     """Host name under which others reach the proxy; None: ``host``."""
     probes: Annotated[tuple[ProbeConfig, ...], NoDecode] = ()

@@ -1,17 +1,18 @@
 """The events a span becomes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from schemas.ids import derived_text
 from sidecar.otlp.clipping import IDENTIFIER, NAME, TEXT, clipped, token
+from sidecar.otlp.evaluations import EVALUATION, evaluation
 from sidecar.otlp.mapping import FRAMEWORKS, HOSTS, MODELS, Cache
 from sidecar.otlp.moments import moment
 from sidecar.otlp.reading import Span
 from sidecar.otlp.records import OBSERVED_BY, attributes
 from sidecar.otlp.sources import UNKNOWN_AGENT, Whose
-from sidecar.otlp.spans import Judged, Sorted
+from sidecar.otlp.spans import Judged, Sorted, sort
 from sidecar.otlp.usage import counted, usage
 
 _NOT_BILLED: Final = "agentops.not_billed"
@@ -188,6 +189,16 @@ class Teller:
             event["error"] = error_of(span, fields)
         event["attributes"] = attributes({**self._about, **told.extra})
         return event
+
+    def evaluations(self, span: Span, told: Sorted) -> Iterator[dict[str, Any]]:
+        """What evaluations found of what the span tells of."""
+        for number, happening in enumerate(span.events):
+            if happening.name == EVALUATION:
+                said = sort(happening.attributes)
+                if (found := evaluation(said, f"{span.span_id}-{number}")) is not None:
+                    at = happening.at or self._ended(span)
+                    event = self._event(span, told, f"evaluation.{number}", "evaluation.completed", at)
+                    yield event | {"evaluation": found, "attributes": attributes({**self._about, **said.extra})}
 
     def model_call(self, span: Span, told: Sorted, judged: Judged) -> dict[str, Any]:
         """A call of a model: the only thing that is billed."""

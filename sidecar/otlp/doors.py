@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -11,6 +12,9 @@ from sidecar.otlp.http_door import HttpDoor
 from sidecar.otlp.receiving import Receiver
 from sidecar.otlp.sources import Sources
 from sidecar.otlp.wrapping import MOST_SPANS
+
+if TYPE_CHECKING:
+    from sidecar.otlp.grpc_door import GrpcDoor
 
 HTTP_PORT = 4318
 GRPC_PORT = 4317
@@ -32,6 +36,7 @@ class OtlpDoors:
     ) -> None:
         self._receiver = Receiver(intake, now=now, most_spans=most_spans)
         self._sources = sources
+        self._grpc: GrpcDoor | None = None
         self._http = HttpDoor(self._receiver, sources, most_bytes=most_bytes, read_s=read_s)
 
     def routes(self) -> list[web.RouteDef]:
@@ -43,3 +48,17 @@ class OtlpDoors:
         application = web.Application()
         application.add_routes(self.routes())
         return application
+
+    async def open_grpc(self, host: str, port: int = GRPC_PORT) -> int:
+        """OTLP/gRPC listens on ``port``, 0 a free one; returns which. Raises CannotStartError."""
+        # Its library takes 20 MB, for those alone who open this door.
+        from sidecar.otlp.grpc_door import GrpcDoor  # noqa: PLC0415
+
+        self._grpc = GrpcDoor(self._receiver, self._sources)
+        return await self._grpc.start(host, port)
+
+    async def close(self) -> None:
+        """Closes the gRPC door, if it is open; routes close with the application they are mounted in."""
+        if self._grpc is not None:
+            await self._grpc.stop()
+            self._grpc = None

@@ -6,8 +6,10 @@ not. 503 with ``Retry-After``: no room, nothing is promised, send all of it agai
 in the request's encoding.
 """
 
+from collections.abc import Iterator
+from functools import partial
 from math import ceil
-from typing import Final, Literal
+from typing import Final, Protocol
 
 import orjson
 import structlog
@@ -15,33 +17,17 @@ from aiohttp import web
 
 from service.instruments import OTLP_REQUESTS
 from sidecar.otlp.bodies import MOST_BYTES, READ_S, TooLargeError, TooSlowError, UnreadableError, read, unpacked
+from sidecar.otlp.exports import Group
+from sidecar.otlp.reading import LogLine, Point, Span
 from sidecar.otlp.receiving import RETRY_S, Busy, NoRoomError, Receiver, Taken
+from sidecar.otlp.rpc_status import CODES, rpc_status
+from sidecar.otlp.signals import REJECTED, SIGNALS, Signal
 from sidecar.otlp.sources import Refused, Source, Sources
 
 log = structlog.get_logger(__name__)
 
-Signal = Literal["traces", "metrics", "logs"]
-
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
-
-_CODES: Final = {400: 3, 401: 16, 403: 7, 408: 4, 413: 3, 415: 3, 429: 8, 503: 14}
-"""google.rpc.Code of an HTTP status."""
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def rpc_status(code: int, message: str) -> bytes:
-    """A ``google.rpc.Status`` in protobuf: field 1 the code, field 2 the message."""
-    text = message.encode()
-    return b"\x08" + _varint(code) + b"\x12" + _varint(len(text)) + text
 
 
 class HttpDoor:
@@ -55,12 +41,9 @@ class HttpDoor:
 
     def routes(self) -> list[web.RouteDef]:
         """To be mounted in any application."""
-        return [web.post("/v1/traces", self._traces)]
+        return [web.post(f"/v1/{signal}", partial(self._answered, signal)) for signal in SIGNALS]
 
-    async def _traces(self, request: web.Request) -> web.Response:
-        return await self._answered(request, "traces")
-
-    async def _answered(self, request: web.Request, signal: Signal) -> web.Response:
+    async def _answered(self, signal: Signal, request: web.Request) -> web.Response:
         answer = await self._answer(request, signal)
         OTLP_REQUESTS.labels("http", signal, str(answer.status)).inc()
         return answer
@@ -93,19 +76,35 @@ class HttpDoor:
         return self._taken(signal, media, outcome)
 
     async def _take(self, signal: Signal, media: str, source: Source, body: bytes) -> Taken | Busy:
-        from sidecar.otlp import wire  # noqa: PLC0415 - its 10 MB are for those who are sent OTLP
+        from sidecar.otlp import json_form, wire  # noqa: PLC0415 - its megabytes are for those who are sent some
 
-        return await self._receiver.traces(source, wire.traces(body))
+        form: _Form = json_form if media == JSON else wire
+        match signal:
+            case "traces":
+                return await self._receiver.traces(source, form.traces(body))
+            case "logs":
+                return await self._receiver.logs(source, form.logs(body))
+            case "metrics":
+                return await self._receiver.metrics(source, form.metrics(body))
 
     @staticmethod
     def _taken(signal: Signal, media: str, taken: Taken) -> web.Response:
         if media == JSON:
-            found = {"rejectedSpans": str(taken.rejected), "errorMessage": taken.message} if taken.rejected else {}
-            return web.Response(body=orjson.dumps({"partialSuccess": found} if found else {}), content_type=JSON)
+            told = {REJECTED[signal]: str(taken.rejected), "errorMessage": taken.message} if taken.rejected else None
+            return web.Response(body=orjson.dumps({"partialSuccess": told} if told else {}), content_type=JSON)
         from sidecar.otlp import wire  # noqa: PLC0415
 
-        answer = wire.traces_answer(taken.rejected, taken.message)
-        return web.Response(body=answer.SerializeToString(), content_type=PROTOBUF)
+        return web.Response(body=wire.answer(signal, taken.rejected, taken.message), content_type=PROTOBUF)
+
+
+class _Form(Protocol):
+    """One of the encodings."""
+
+    def traces(self, body: bytes) -> Iterator[Group[Span]]: ...
+
+    def logs(self, body: bytes) -> Iterator[Group[LogLine]]: ...
+
+    def metrics(self, body: bytes) -> Iterator[Group[Point]]: ...
 
 
 def _closing(answer: web.Response) -> web.Response:
@@ -115,7 +114,7 @@ def _closing(answer: web.Response) -> web.Response:
 
 
 def _refuse(media: str, status: int, message: str, retry_after_s: float | None = None) -> web.Response:
-    code = _CODES.get(status, 2)
+    code = CODES.get(status, 2)
     body = rpc_status(code, message) if media == PROTOBUF else orjson.dumps({"code": code, "message": message})
     headers = {"Retry-After": str(max(1, ceil(retry_after_s)))} if retry_after_s is not None else None
     return web.Response(status=status, body=body, content_type=media, headers=headers)

@@ -1,11 +1,14 @@
 """A request's protobuf types, read into plain values."""
 
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     # Loading protobuf is for those who are sent some.
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
     from opentelemetry.proto.trace.v1 import trace_pb2
 
 _DEEPEST: Final = 16
@@ -35,6 +38,31 @@ class Span(NamedTuple):
     flags: int
     attributes: list[tuple[str, Any]]
     events: tuple[Happening, ...]
+
+
+class LogLine(NamedTuple):
+    """One log record."""
+
+    at: int
+    severity: int
+    level: str
+    """What the logger calls its severity."""
+    event_name: str
+    body: Any
+    trace_id: str
+    span_id: str
+    attributes: list[tuple[str, Any]]
+
+
+class Point(NamedTuple):
+    """What one data point of a metric measured: one number, or several of a distribution."""
+
+    name: str
+    unit: str
+    at: int
+    attributes: list[tuple[str, Any]]
+    values: tuple[tuple[str, float], ...]
+    """What follows the metric's name (nothing, ``_count``, ``_sum``, …), and the number."""
 
 
 SERVER: Final = 2
@@ -90,3 +118,44 @@ def span(found: "trace_pb2.Span") -> Span:
         attributes(found.attributes),
         tuple(Happening(one.name, one.time_unix_nano, attributes(one.attributes)) for one in happened) if happened else (),
     )
+
+
+def log_line(found: "LogRecord") -> LogLine:
+    """``found`` as a plain value."""
+    return LogLine(
+        found.time_unix_nano or found.observed_time_unix_nano,
+        found.severity_number,
+        found.severity_text,
+        getattr(found, "event_name", ""),
+        value(found.body),
+        found.trace_id.hex(),
+        found.span_id.hex(),
+        attributes(found.attributes),
+    )
+
+
+NO_VALUE: Final = 1
+"""The flag of a point that says that there is nothing to say."""
+
+
+def points(metric: "Metric") -> Iterator[Point]:
+    """The data points of ``metric``; of a distribution its count, sum and bounds."""
+    kind = metric.WhichOneof("data")
+    if kind is None:
+        return
+    name, unit = metric.name, metric.unit
+    for point in getattr(metric, kind).data_points:
+        if point.flags & NO_VALUE:
+            continue
+        values: list[tuple[str, float]] = []
+        if kind in {"gauge", "sum"}:
+            which = point.WhichOneof("value")
+            if which is not None:
+                values.append(("", float(getattr(point, which))))
+        elif kind == "summary":
+            values += [("_count", float(point.count)), ("_sum", point.sum)]
+            values += [(f"{{quantile={one.quantile:g}}}", one.value) for one in point.quantile_values]
+        else:
+            values.append(("_count", float(point.count)))
+            values += [(f"_{part}", getattr(point, part)) for part in ("sum", "min", "max") if point.HasField(part)]
+        yield Point(name, unit, point.time_unix_nano, attributes(point.attributes), tuple(values))

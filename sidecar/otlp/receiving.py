@@ -15,8 +15,12 @@ import structlog
 
 from service.instruments import OTLP_ITEMS, OTLP_TRACES_FORGOTTEN
 from sidecar.intake import Intake
+from sidecar.otlp.exports import Export, Group
+from sidecar.otlp.log_records import LogReader
+from sidecar.otlp.measurements import MetricReader
+from sidecar.otlp.reading import LogLine, Point, Span
 from sidecar.otlp.sources import Source
-from sidecar.otlp.traces import Export, Group, Reader
+from sidecar.otlp.traces import Reader
 from sidecar.otlp.wrapping import MOST_SPANS, Traces
 from sidecar.spool import Full
 
@@ -25,7 +29,7 @@ log = structlog.get_logger(__name__)
 MOST_BYTES_IN_WORK: Final = 64 * 1024 * 1024
 RETRY_S: Final = 1
 _PIECE: Final = 200
-"""Spans after which others get their turn: a few milliseconds."""
+"""Items after which others get their turn: a few milliseconds."""
 _MOST_TENANTS: Final = 10_000
 
 
@@ -100,16 +104,32 @@ class Receiver:
             del self._traces[next(iter(self._traces))]
         return self._traces.setdefault(tenant, Traces(self._most_spans))
 
-    async def traces(self, source: Source, groups: Iterable[Group]) -> Taken | Busy:
+    async def traces(self, source: Source, groups: Iterable[Group[Span]]) -> Taken | Busy:
         """The spans of one request."""
         traces, export = self._known(source.tenant), Export()
         forgotten = traces.forgotten
-        for number, _ in enumerate(Reader(source, traces, self._now).steps(groups, export)):
-            if number % _PIECE == _PIECE - 1:
-                await asyncio.sleep(0)
+        await self._walk(Reader(source, traces, self._now).steps(groups, export))
         if traces.forgotten != forgotten:
             OTLP_TRACES_FORGOTTEN.inc(traces.forgotten - forgotten)
         return await self._keep("traces", source, export)
+
+    async def logs(self, source: Source, groups: Iterable[Group[LogLine]]) -> Taken | Busy:
+        """The log records of one request."""
+        export = Export()
+        await self._walk(LogReader(source, self._now).steps(groups, export))
+        return await self._keep("logs", source, export)
+
+    async def metrics(self, source: Source, groups: Iterable[Group[Point]]) -> Taken | Busy:
+        """The data points of one request."""
+        export = Export()
+        await self._walk(MetricReader(source, self._now).steps(groups, export))
+        return await self._keep("metrics", source, export)
+
+    @staticmethod
+    async def _walk(steps: Iterable[None]) -> None:
+        for number, _ in enumerate(steps):
+            if number % _PIECE == _PIECE - 1:
+                await asyncio.sleep(0)
 
     async def _keep(self, signal: str, source: Source, export: Export) -> Taken | Busy:
         for agent, records in export.records.items():

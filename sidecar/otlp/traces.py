@@ -1,16 +1,13 @@
 """From a request's spans to the events they become."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from schemas.errors import FieldError
-from sidecar.frames import Record
 from sidecar.otlp.calls import Teller
+from sidecar.otlp.exports import Export, Group
 from sidecar.otlp.mapping import EMITTERS, Emitter
 from sidecar.otlp.reading import CONSUMER, SERVER, Span
-from sidecar.otlp.records import record
 from sidecar.otlp.sources import Source, whose
 from sidecar.otlp.spans import Judged, Sorted, judge, sort
 from sidecar.otlp.usage import counted
@@ -22,46 +19,7 @@ _NO_TRACE: Final = "0" * _TRACE_ID
 _NO_SPAN: Final = "0" * _SPAN_ID
 _REMOTE_PARENT: Final = 0x300
 """W3C flags of a span: it is known whether its parent is remote, and it is."""
-_TELLS_SOME: Final = 5
 _PENDING: Final = "pending_span"
-
-
-class Group(NamedTuple):
-    """Spans of one resource and scope."""
-
-    place: str
-    """Where in the request: ``resource_spans[0].scope_spans[1]``."""
-    resource: list[tuple[str, Any]]
-    scope: str
-    spans: Iterable[Span]
-
-
-@dataclass(slots=True)
-class Export:
-    """What a request becomes."""
-
-    records: dict[str, list[Record]] = field(default_factory=dict)
-    """By agent, in the order in which things ended."""
-    accepted: int = 0
-    rejected: int = 0
-    errors: list[FieldError] = field(default_factory=list)
-    """The first of what was wrong."""
-
-    def add(self, agent: str, event: dict[str, Any]) -> None:
-        """Adds an event of ``agent``."""
-        self.records.setdefault(agent, []).append(record(event))
-
-    def reject(self, where: str, message: str, value: str | None = None) -> None:
-        """One item of the request will never be an event."""
-        self.rejected += 1
-        if len(self.errors) < _TELLS_SOME:
-            self.errors.append(FieldError(loc=f"$.{where}", msg=message, value=value))
-
-    def message(self) -> str:
-        """What was wrong, for the exporter's log; empty where nothing was."""
-        told = "; ".join(error.told() for error in self.errors)
-        more = self.rejected - len(self.errors)
-        return f"{told}; and {more:,} more" if more > 0 else told
 
 
 @lru_cache(maxsize=1024)
@@ -101,21 +59,21 @@ class Reader:
         self._traces = traces
         self._now = now
 
-    def read(self, groups: Iterable[Group]) -> Export:
+    def read(self, groups: Iterable[Group[Span]]) -> Export:
         """All of a request at once."""
         export = Export()
         for _ in self.steps(groups, export):
             pass
         return export
 
-    def steps(self, groups: Iterable[Group], export: Export) -> Iterator[None]:
+    def steps(self, groups: Iterable[Group[Span]], export: Export) -> Iterator[None]:
         """Reads a request into ``export``; yields after each span, so that others get their turn."""
         read: dict[str, list[_Told]] = {}
         now = self._now()
         for group in groups:
             about = sort(group.resource)
             teller = Teller(whose(self._source, about.fields, about.extra), group.scope, emitter(group.scope).cache, now)
-            for number, span in enumerate(group.spans):
+            for number, span in enumerate(group.items):
                 yield
                 if (flaw := _flaw(span)) is not None:
                     export.reject(f"{group.place}.spans[{number}].{flaw[0]}", flaw[1], flaw[2])
@@ -158,5 +116,8 @@ class Reader:
             export.add(agent, teller.tool_call(span, told))
         elif not root:
             export.add(agent, teller.step(span, told, judged))
+        if span.events:
+            for event in teller.evaluations(span, told):
+                export.add(agent, event)
         if root or (span.flags & _REMOTE_PARENT == _REMOTE_PARENT and span.kind in {SERVER, CONSUMER}):
             export.add(agent, teller.run_ended(span, told))

@@ -13,8 +13,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from schemas.events import Event
 from schemas.reading import read_event
 from sidecar.otlp import wire
+from sidecar.otlp.exports import Export
 from sidecar.otlp.sources import Source
-from sidecar.otlp.traces import Export, Reader
+from sidecar.otlp.traces import Reader
 from sidecar.otlp.wrapping import Traces
 
 BEGAN = 1_764_500_000_000_000_000
@@ -96,7 +97,7 @@ class Door:
     def takes(self, *spans: Span, scope: str = "test", resource: Mapping[str, Any] | None = None) -> list[Event]:
         """The events of one request, each valid by the contract."""
         reader = Reader(self.source, self.traces, lambda: BEGAN + 5 * SECOND)
-        self.export = reader.read(wire.trace_groups(request(*spans, scope=scope, resource=resource)))
+        self.export = reader.read(wire.traces(request(*spans, scope=scope, resource=resource).SerializeToString()))
         return list(events(self.export))
 
 

@@ -3,6 +3,9 @@
 import asyncio
 import sys
 
+import grpc.aio
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+
 from tests.conftest import until
 from tests.sidecar.conftest import http, sidecar, telemetry  # noqa: F401
 from tests.sidecar.running import Sidecar, Telemetry
@@ -54,3 +57,17 @@ async def test_a_sidecar_that_is_sent_no_spans_loads_no_protobuf() -> None:
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     told, _ = await child.communicate()
     assert told.strip() == b"[]"
+
+
+async def test_the_standard_ports_are_opened_where_they_are_asked_for(sidecar: Sidecar, telemetry: Telemetry) -> None:  # noqa: F811
+    await sidecar.start("--otlp-port", "0", "--otlp-grpc-port", "0")
+    url = f"http://127.0.0.1:{sidecar.run['otlp_port']}/v1/traces"
+    async with sidecar.http.post(
+        url, data=request(chat(gen_ai__response__id="r-1")).SerializeToString(), headers=HEADERS
+    ) as response:
+        assert response.status == 200
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{sidecar.run['otlp_grpc_port']}") as channel:
+        await TraceServiceStub(channel).Export(request(chat(gen_ai__response__id="r-2")), timeout=20)  # type: ignore[no-untyped-call]
+    for response_id in ("r-1", "r-2"):
+        await telemetry.find("model_call.completed", model_call__response_id=response_id)
+    assert await sidecar.stop() == 0
