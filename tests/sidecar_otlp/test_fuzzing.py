@@ -27,7 +27,7 @@ from tests.sidecar_otlp.spans import BEGAN, SECOND, events
 
 # Shrinking a request takes minutes, and names what the error names, too.
 FUZZ = settings(
-    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.reuse, Phase.generate)
+    max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.reuse, Phase.generate)
 )
 REQUESTS: dict[str, Any] = {
     "traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest, "metrics": ExportMetricsServiceRequest,
