@@ -31,7 +31,7 @@ def logs() -> ExportLogsServiceRequest:
     scope.scope.name = "shop.orders"
     line = scope.log_records.add(
         time_unix_nano=BEGAN, severity_number=17, severity_text="ERROR", trace_id=TRACE, span_id=b"spanspan"
-    )  # type: ignore[arg-type]
+    )
     line.body.string_value = "no such order"
     line.attributes.extend(key_values({"order": 12, "exception.type": "KeyError", "exception.message": "12"}))
     message = scope.log_records.add(time_unix_nano=BEGAN, event_name="gen_ai.user.message")
