@@ -10,10 +10,8 @@ from sidecar.patience import Patience, PatientSite
 
 PATIENCE_S: Final = 3.0
 """For ports and spool of a sidecar that is just ending."""
-
-
-IDLE_S: Final = 120.0
-"""A connection without a request is closed after so long: longer than clients keep theirs."""
+IDLE_S: Final = 75.0
+"""A connection whose next request's head is not complete after so long is closed."""
 
 
 class CannotStartError(RuntimeError):

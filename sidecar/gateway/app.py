@@ -13,6 +13,7 @@ from sidecar.gateway.application import application
 from sidecar.gateway.bodies import Holding
 from sidecar.gateway.doors import Doors
 from sidecar.gateway.keys import KeyRing, KeyWatch
+from sidecar.gateway.otlp import GatewayOtlp
 from sidecar.gateway.patience import Patience, patient
 from sidecar.gateway.publishing import PublishingIntake
 from sidecar.gateway.rates import Rates
@@ -52,9 +53,9 @@ class Gateway:
         self.ring = KeyRing()
         self._nats = Nats(nats_settings, "gateway")
         self.intake = PublishingIntake(self._nats, settings.stored_s)
-        self._doors = Doors(
-            self.ring, self.intake, Rates(settings.events_per_s), Holding(settings.held_bytes), body_s=settings.body_s
-        )
+        rates = Rates(settings.events_per_s)
+        self._doors = Doors(self.ring, self.intake, rates, Holding(settings.held_bytes), body_s=settings.body_s)
+        self._otlp = GatewayOtlp(settings, self.ring, rates, self.intake)
 
     def _waiting_for(self) -> dict[str, str]:
         missing = {}
@@ -71,6 +72,12 @@ class Gateway:
         """Serves until asked to stop: returns None, else what died. Raises CannotStartError."""
         settings = self._settings
         listening = _listen(settings)
+        try:
+            await self._otlp.start()
+        except CannotStartError:
+            await self._otlp.stop()
+            listening.close()
+            raise
         port: int = listening.getsockname()[1]
         config = uvicorn.Config(
             application(self._doors, self._waiting_for),
@@ -94,11 +101,12 @@ class Gateway:
         keys = asyncio.create_task(self._follow_keys(), name="keys")
         waiting = asyncio.create_task(until.wait(), name="stop")
         scheme = "https" if settings.tls_certificate else "http"
-        log.info("gateway.started", url=f"{scheme}://{settings.host}:{port}")
+        log.info("gateway.started", url=f"{scheme}://{settings.host}:{port}", **self._otlp.ports)
         done, _ = await asyncio.wait({serving, keys, waiting}, return_when=asyncio.FIRST_COMPLETED)
         died = None if waiting in done else ", ".join(task.get_name() for task in done)
         server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
+        await self._otlp.stop()
         for task in (keys, waiting):
             task.cancel()
         await asyncio.gather(keys, waiting, return_exceptions=True)

@@ -27,6 +27,8 @@ def parser() -> argparse.ArgumentParser:
     add = found.add_argument
     add("--host", help="where to listen (default 127.0.0.1)")
     add("--port", type=int, help=f"0 takes a free one (default {PORT})")
+    add("--otlp-port", type=int, metavar="PORT", help="OTLP over HTTP (default 4318, where that is free)")
+    add("--otlp-grpc-port", type=int, metavar="PORT", help="OTLP over gRPC (default 4317, where that is free)")
     add("--tls-certificate", type=Path, metavar="FILE", help="speak HTTPS with this certificate")
     add("--tls-key", type=Path, metavar="FILE", help="and its key")
     add("--events-per-s", type=float, metavar="N", help="of one tenant; beyond it 429 (default 5000)")

@@ -12,12 +12,19 @@ PORT: Final = 8810
 class GatewaySettings(BaseSettings):
     """One gateway. Every field is also the environment variable ``AGENTOPS_GATEWAY_<FIELD>``; the command line wins."""
 
-    model_config = SettingsConfigDict(env_prefix="AGENTOPS_GATEWAY_", frozen=True, use_attribute_docstrings=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="AGENTOPS_GATEWAY_", env_parse_none_str="null", frozen=True, use_attribute_docstrings=True, extra="ignore"
+    )
 
     host: str = "127.0.0.1"
     """Where it listens. Loopback unless others must reach it."""
     port: Annotated[int, Field(ge=0, le=65535)] = PORT
     """0 takes a free one."""
+    otlp_port: Annotated[int, Field(ge=0, le=65535)] | None = 4318
+    """OTLP over HTTP; 0 takes a free one. The usual one is left out where it is taken, one that is given must be free. In the
+    environment ``null`` for none. OTLP doors speak no TLS of their own."""
+    otlp_grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = 4317
+    """OTLP over gRPC; likewise."""
     tls_certificate: Path | None = None
     """With ``tls_key``: it speaks HTTPS. Without, keys travel in the clear: put TLS before it where the network is not yours alone."""
     tls_key: Path | None = None

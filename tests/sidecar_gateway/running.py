@@ -53,6 +53,7 @@ class Gateway:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "gateway.log"
         self._environment = {**os.environ, "NATS_URL": nats.url, "NATS_RECONNECT_WAIT_S": "0.1", "AGENTOPS_LOG_FORMAT": "json"}
+        self._environment |= {"AGENTOPS_GATEWAY_OTLP_PORT": "0", "AGENTOPS_GATEWAY_OTLP_GRPC_PORT": "null"}
         if nats.user is not None and nats.password is not None:
             self._environment |= {"NATS_USER": nats.user, "NATS_PASSWORD": nats.password.get_secret_value()}
         self.process: asyncio.subprocess.Process | None = None

@@ -166,3 +166,29 @@ async def test_a_tenant_that_sends_too_much_is_asked_to_wait_and_others_are_not(
     assert statuses == [202, 429]
     assert (await stopped_gateway.post(orjson.dumps(event(tenant={"tenant_id": "rival"})), other))[0] == 202
     assert len(await telemetry.read()) == 11
+
+
+async def test_spans_of_agents_without_sidecars_come_in_by_otlp_with_the_same_keys(
+    gateway: Gateway, key: str, telemetry: Telemetry
+) -> None:
+    started = next(orjson.loads(line) for line in gateway.log.read_text().splitlines() if "gateway.started" in line)
+    url = f"http://127.0.0.1:{started['otlp_port']}/v1/traces"
+    span = {
+        "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331", "name": "chat gpt-4o-mini", "kind": 3,
+        "startTimeUnixNano": "1795000000000000000", "endTimeUnixNano": "1795000001000000000",
+        "attributes": [
+            {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+            {"key": "gen_ai.provider.name", "value": {"stringValue": "openai"}},
+            {"key": "gen_ai.request.model", "value": {"stringValue": "gpt-4o-mini"}},
+            {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "10"}},
+            {"key": "gen_ai.usage.output_tokens", "value": {"intValue": "3"}},
+        ],
+    }  # fmt: skip
+    named = [{"key": "service.name", "value": {"stringValue": "bot"}}]
+    body = orjson.dumps({"resourceSpans": [{"resource": {"attributes": named}, "scopeSpans": [{"spans": [span]}]}]})
+    async with gateway.http.post(url, data=body, headers=JSON) as response:
+        assert response.status == 401
+    async with gateway.http.post(url, data=body, headers=JSON | {"X-Api-Key": key}) as response:
+        assert response.status == 200, await response.text()
+    found = await telemetry.find("model_call.completed")
+    assert (found["tenant"]["tenant_id"], found["run"]["agent_id"]) == ("acme", "bot")
