@@ -20,6 +20,7 @@ from schemas.corrections import CorrectionAnswer, CorrectionRequest
 from schemas.coverage import Coverage
 from schemas.dead_letters import DeadLetter
 from schemas.events import AcceptedEvent, Event
+from schemas.keys import ApiKey
 from schemas.ledger import LedgerEntry
 from schemas.prices.book import Book, StoredBook
 from schemas.prices.overrides import PriceChange, PriceChanged, Revision
@@ -54,6 +55,7 @@ EXPORTED: Final[dict[str, type[BaseModel]]] = {
     "agent-state": AgentState,
     "observation": Observation,
     "fault-set": FaultSet,
+    "api-key": ApiKey,
     "budget-definition": BudgetDefinition,
     "budget-flag": BudgetFlag,
     "budgets-params": BudgetsParams,

@@ -16,6 +16,14 @@ def _nothing() -> dict[str, str]:
     return {}
 
 
+def readiness_answer(service: str, missing: dict[str, str]) -> tuple[int, dict[str, object]]:
+    """Status and body of ``/readyz``."""
+    return (
+        503 if missing else 200,
+        {"service": service, "status": "not ready" if missing else "ready", "waiting_for": missing},
+    )
+
+
 @dataclass(slots=True)
 class HealthDoor:
     """A small HTTP server on loopback unless told otherwise. Port 0 takes any free one."""
@@ -53,14 +61,11 @@ class HealthDoor:
         return web.json_response({"service": self.service, "status": "ok"})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        missing = self.readiness()
-        body: dict[str, object] = {
-            "service": self.service, "status": "not ready" if missing else "ready", "waiting_for": missing,
-        }  # fmt: skip
+        status, body = readiness_answer(self.service, self.readiness())
         standing = self.standing()
         if standing:
             body["standing"] = standing
-        return web.json_response(body, status=503 if missing else 200)
+        return web.json_response(body, status=status)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})

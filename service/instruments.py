@@ -94,9 +94,43 @@ PROXY_REQUESTS: Final = Counter(
 PROXY_SECONDS: Final = Histogram("agentops_proxy_seconds", "Latency of those requests.", buckets=_LATENCY, registry=REGISTRY)
 SPOOL_BYTES: Final = Gauge("agentops_spool_bytes", "Bytes waiting on disk for NATS.", registry=REGISTRY)
 SPOOL_DROPPED: Final = Counter(
-    "agentops_spool_dropped_total", "Events refused because the spool was full.", ["kind"], registry=REGISTRY
+    "agentops_spool_dropped_total",
+    "Events given up because the spool was full: the oldest metrics, logs and heartbeats, and own ones that found no room.",
+    ["kind"],
+    registry=REGISTRY,
 )
-DOOR_EVENTS: Final = Counter("agentops_door_events_total", "Events offered at the local door.", ["outcome"], registry=REGISTRY)
+DOOR_EVENTS: Final = Counter(
+    "agentops_door_events_total", "Events offered at a sidecar's or gateway's door.", ["outcome"], registry=REGISTRY
+)
+GATEWAY_REQUESTS: Final = Counter(
+    "agentops_gateway_requests_total", "Requests at a gateway's doors.", ["door", "status"], registry=REGISTRY
+)
+GATEWAY_SECONDS: Final = Histogram(
+    "agentops_gateway_seconds", "From a request's head to its answer.", ["door"], buckets=_LATENCY, registry=REGISTRY
+)
+GATEWAY_HELD_BYTES: Final = Gauge(
+    "agentops_gateway_held_bytes", "Bytes of bodies being read, judged or published.", registry=REGISTRY
+)
+GATEWAY_KEYS_REFUSED: Final = Counter(
+    "agentops_gateway_keys_refused_total", "Requests without a good API key.", ["reason"], registry=REGISTRY
+)
+CONNECTIONS_REFUSED: Final = Counter(
+    "agentops_connections_refused_total",
+    "Connections closed at a door: too many at once, or a head that did not arrive in time.",
+    ["reason"],
+    registry=REGISTRY,
+)
+OTLP_REQUESTS: Final = Counter(
+    "agentops_otlp_requests_total", "Requests at the OTLP doors.", ["door", "signal", "answer"], registry=REGISTRY
+)
+OTLP_ITEMS: Final = Counter(
+    "agentops_otlp_items_total", "Spans, log records and data points offered there.", ["signal", "outcome"], registry=REGISTRY
+)
+OTLP_TRACES_FORGOTTEN: Final = Counter(
+    "agentops_otlp_traces_forgotten_total",
+    "Traces forgotten before their time, because too many spans were remembered to tell wrappers from calls.",
+    registry=REGISTRY,
+)
 PROBE_FAILURES: Final = Counter("agentops_probe_failures_total", "Failed health probes.", ["probe"], registry=REGISTRY)
 SESSIONS: Final = Gauge("agentops_dashboard_sessions", "Open browser tabs.", registry=REGISTRY)
 DOCUMENTS: Final = Gauge(

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from schemas.reading import MAX_EVENT_BYTES
 from service.door import HealthDoor
-from service.instruments import DOOR_EVENTS, SPOOL_DROPPED
+from service.instruments import DOOR_EVENTS
 from sidecar.shipping import Shipper
 from sidecar.spool import Full
 from sidecar.submissions import JSON_TYPES, NDJSON_TYPES, read
@@ -81,8 +81,6 @@ class Door:
             outcome = self._shipper.submit(submission.records)
             if isinstance(outcome, Full):
                 DOOR_EVENTS.labels("full").inc(len(submission.records))
-                for record in submission.records:
-                    SPOOL_DROPPED.labels(record.kind).inc()
                 log.warning("door.full", events=len(submission.records), reason=outcome.reason)
                 return _refuse(503, "full", f"{outcome.reason}; NATS is away or slow: send it again later", {"Retry-After": "1"})
             DOOR_EVENTS.labels("accepted").inc(len(submission.records))

@@ -6,8 +6,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from sidecar.patience import Patience, PatientSite
+
 PATIENCE_S: Final = 3.0
 """For ports and spool of a sidecar that is just ending."""
+IDLE_S: Final = 75.0
+"""A connection whose next request's head is not complete after so long is closed."""
 
 
 class CannotStartError(RuntimeError):
@@ -22,11 +26,17 @@ def reachable(host: str) -> str:
 class Listener:
     """One HTTP application on one port."""
 
-    def __init__(self, application: web.Application, host: str, port: int, what: str, **options: Any) -> None:
+    def __init__(
+        self, application: web.Application, host: str, port: int, what: str, *, bears: Patience | None = None, **options: Any
+    ) -> None:
+        self._bears = bears or Patience()
+        options.setdefault("keepalive_timeout", IDLE_S)
+        # Of the rest the runner alone knows what to do with this one.
+        self._options = {"access_log": None} | {name: value for name, value in options.items() if name != "handler_cancellation"}
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5, **options)
         self._host = host
         self._what = what
-        self._site: web.TCPSite | None = None
+        self._site: PatientSite | None = None
         self.port = port
 
     async def start(self) -> None:
@@ -34,7 +44,7 @@ class Listener:
         await self._runner.setup()
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            self._site = web.TCPSite(self._runner, self._host, self.port)
+            self._site = PatientSite(self._runner, self._host, self.port, self._bears, self._options)
             try:
                 await self._site.start()
             except OSError as error:

@@ -90,6 +90,7 @@ class Reporter:
             "latency_ms": traffic.latency_ms,
             "error_rate": traffic.error_rate,
             "spool_bytes": self._shipper.waiting_bytes,
+            "spool_dropped": self._shipper.dropped,
             "started_at": None if self._agent.started_at is None else self._agent.started_at.isoformat(),
         }
 

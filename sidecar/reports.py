@@ -1,6 +1,6 @@
 """The events a sidecar reports about its agent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -118,12 +118,20 @@ def lasting(probes_s: float | None, requests_s: float | None) -> tuple[Sample, .
     return tuple(Sample(name=name, value=round(seconds, 3), unit="s") for name, seconds in told if seconds is not None)
 
 
+SPOOL_DROPPED = "spool_dropped"
+
+
+def given_up(dropped: Mapping[str, int]) -> tuple[Sample, ...]:
+    """``spool_dropped.<kind>``: how many events of each kind a full spool has cost so far."""
+    return tuple(Sample(name=f"{SPOOL_DROPPED}.{kind}", value=float(count)) for kind, count in sorted(dropped.items()))
+
+
 def metrics(
     traffic: Traffic,
     in_flight: int,
     usage: Usage,
     spool_bytes: int,
-    spool_dropped: int,
+    spool_dropped: Mapping[str, int],
     probes_failing_for_s: float | None = None,
 ) -> Metrics:
     """The metrics section of a heartbeat; what had no requests has no latency."""
@@ -147,8 +155,8 @@ def metrics(
         network_sent_bytes=usage.network_sent_bytes,
         network_received_bytes=usage.network_received_bytes,
         spool_bytes=spool_bytes,
-        spool_dropped=spool_dropped,
-        samples=lasting(probes_failing_for_s, traffic.failing_for_s),
+        spool_dropped=sum(spool_dropped.values()),
+        samples=(*lasting(probes_failing_for_s, traffic.failing_for_s), *given_up(spool_dropped)),
     )
 
 

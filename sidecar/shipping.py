@@ -84,13 +84,16 @@ class Shipper:
         self._refused = refused
         self._arrived = asyncio.Event()
         self._emptied = asyncio.Event()
-        self.dropped = 0
-        """Own events that found no room."""
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes not yet stored by NATS."""
         return self._spool.waiting_bytes
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many events of each kind were given up since this agent's spool began."""
+        return dict(self._spool.drops.by_kind)
 
     def submit(self, records: Sequence[Record], *, share: float = 1.0) -> Stored | Full:
         """All of ``records`` are on their way, or none is."""
@@ -98,6 +101,8 @@ class Shipper:
         if isinstance(outcome, Stored):
             self._emptied.clear()
             self._arrived.set()
+            for kind, count in outcome.displaced:
+                SPOOL_DROPPED.labels(kind).inc(count)
             SPOOL_BYTES.set(self._spool.waiting_bytes)
         return outcome
 
@@ -106,7 +111,7 @@ class Shipper:
         share = OWN_SHARE if event.kind in {"heartbeat", "metric"} else 1.0
         outcome = self.submit([record(event)], share=share)
         if isinstance(outcome, Full):
-            self.dropped += 1
+            self._spool.drops.add({event.kind: 1})
             SPOOL_DROPPED.labels(event.kind).inc()
             log.error("event.dropped", event_id=str(event.event_id), kind=event.kind, reason=outcome.reason)
 

@@ -1,7 +1,8 @@
 """The bounded spool on disk: everything on its way to NATS, in order, across kills of this process.
 
-Fullness: at most ``max_bytes`` of segment files; a record beyond that is refused, never an older one dropped. Records are
-removed only after NATS stored them. Durability: a record is with the operating system before ``append`` returns, so it
+Fullness: at most ``max_bytes`` of segment files. Beyond it the oldest metrics and logs are dropped, then the oldest heartbeats, never
+anything else (``sidecar.priorities``), each counted; where that does not make room the record is refused. Otherwise records are removed
+only after NATS stored them. Durability: a record is with the operating system before ``append`` returns, so it
 survives any kill of this process; with ``sync`` it is on the disk, and survives power loss, at one fsync an append.
 """
 
@@ -9,6 +10,7 @@ import fcntl
 import os
 import struct
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +19,19 @@ from zlib import crc32
 
 import structlog
 
+from sidecar.drop_counts import DropCounts
 from sidecar.frames import HEAD_BYTES, Record, UnreadableRecordError, decode, encode, frame_bytes, record
+from sidecar.messages import own_kind
+from sidecar.priorities import CLASSES, Held, droppable, highest, rank, without
+from sidecar.room import kinds, sacrifice
 
 log = structlog.get_logger(__name__)
 
 _POSITION: Final = struct.Struct(">QQQQ")
 _SEGMENT_BYTES: Final = 4 * 1024 * 1024
 _ROLL_WHEN_EMPTY_BYTES: Final = 256 * 1024
+_SPARE: Final = 32
+"""So small a part of the bound is made free beyond what is needed, when room is made."""
 
 
 class SpoolBusyError(RuntimeError):
@@ -42,6 +50,8 @@ class Stored:
     """The records are in the spool."""
 
     records: int
+    displaced: tuple[tuple[str, int], ...] = ()
+    """What was dropped to make room for them: how many of which kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,9 @@ class Spool:
         self._done = Place(0, 0)
         self._taken = Place(0, 0)
         self._readers: dict[int, int] = {}
+        self._droppable: dict[int, list[int] | None] = {}
+        """Bytes of each class in a segment, at most; None where it has not been looked at since the spool was opened."""
+        self.drops = DropCounts(directory / "dropped.json")
         self._lock_file = -1
         self._position_file = -1
         self._writer = -1
@@ -109,12 +122,16 @@ class Spool:
         if len(raw) == _POSITION.size + 4 and crc32(raw[:-4]) == int.from_bytes(raw[-4:], "big"):
             first, offset, last, end = _POSITION.unpack(raw[:-4])
             self._done, self._taken = Place(first, offset), Place(last, end)
+        for draft in self._directory.glob("*.seg.new"):
+            # The room it was to make was not made yet: the segment is as it was.
+            draft.unlink()
         for path in self._directory.glob("*.seg"):
             segment = int(path.stem)
             if segment < self._done.segment:
                 path.unlink()
             else:
                 self._sizes[segment] = path.stat().st_size
+                self._droppable[segment] = None
         if not self._sizes:
             self._roll(self._done.segment + 1)
             return
@@ -136,6 +153,7 @@ class Spool:
             os.close(self._writer)
         self._writer = os.open(self._path(segment), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         self._sizes[segment] = 0
+        self._droppable[segment] = [0] * len(CLASSES)
 
     @property
     def waiting_bytes(self) -> int:
@@ -143,28 +161,154 @@ class Spool:
         return sum(self._sizes.values()) - (self._done.offset if self._done.segment in self._sizes else 0)
 
     def append(self, records: Sequence[Record], *, share: float = 1.0) -> Stored | Full:
-        """All of ``records``, or none: refused where they would fill more than ``share`` of the bound, or the disk."""
-        data = b"".join(encode(item.payload()) for item in records)
+        """All of ``records``, or none: where more than ``share`` of the bound would be full and nothing may go, or the disk is full."""
+        frames = [encode(item.payload()) for item in records]
+        size = sum(map(len, frames))
+        # A segment that loses records is written anew beside itself: that much is kept free.
+        limit = int((self._max_bytes - self._segment_bytes) * share)
         held = sum(self._sizes.values())
-        if held + len(data) > self._max_bytes * share:
-            return Full(f"the spool holds {held:,} of {int(self._max_bytes * share):,} bytes")
-        newest = max(self._sizes)
-        size = self._sizes[newest]
+        displaced: tuple[tuple[str, int], ...] = ()
         try:
-            if size and size + len(data) > self._segment_bytes:
-                self._roll(newest + 1)
-                newest, size = newest + 1, 0
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._writer, view) :]
-            if self._sync:
-                os.fdatasync(self._writer)
+            if held + size > limit:
+                # Who has a share of the bound only, and is beyond it, takes the place of what goes, and clears no more.
+                spare = self._max_bytes // _SPARE if share == 1.0 else 0
+                made = self._make_room(min(held + size - limit, size), spare, highest(records))
+                if made is None:
+                    return Full(f"the spool holds {held:,} of {limit:,} bytes")
+                displaced = made
+            self._write(records, frames)
         except OSError as error:
-            os.truncate(self._path(newest), size)
             log.error("spool.write_failed", error=repr(error))
             return Full(f"the disk refuses: {error.strerror}")
-        self._sizes[newest] = size + len(data)
-        return Stored(len(records))
+        return Stored(len(records), displaced)
+
+    def _write(self, records: Sequence[Record], frames: Sequence[bytes]) -> None:
+        """All of ``frames`` behind what there is, in as many segments as they need; raises OSError, and then none of them."""
+        first = newest = max(self._sizes)
+        before, counted = self._sizes[newest], list(self._droppable[newest] or ()) or None
+        try:
+            for begin, end in self._cut(frames, before):
+                if begin is None:
+                    newest += 1
+                    self._roll(newest)
+                    continue
+                view = memoryview(b"".join(frames[begin:end]))
+                self._sizes[newest] += len(view)
+                while view:
+                    view = view[os.write(self._writer, view) :]
+                if self._sync:
+                    os.fdatasync(self._writer)
+                self._count(newest, records[begin:end], frames[begin:end])
+        except OSError:
+            self._take_back(first, before, counted)
+            raise
+
+    def _cut(self, frames: Sequence[bytes], size: int) -> list[tuple[int | None, int]]:
+        """Ranges of ``frames`` that go together; (None, 0) where a new segment begins. A frame larger than a segment has one alone."""
+        found: list[tuple[int | None, int]] = []
+        begin = 0
+        for number, frame in enumerate(frames):
+            if size and size + len(frame) > self._segment_bytes:
+                if number > begin:
+                    found.append((begin, number))
+                found.append((None, 0))
+                begin, size = number, 0
+            size += len(frame)
+        if len(frames) > begin:
+            found.append((begin, len(frames)))
+        return found
+
+    def _count(self, segment: int, records: Sequence[Record], frames: Sequence[bytes]) -> None:
+        counted = self._droppable[segment]
+        if counted is not None:
+            for item, frame in zip(records, frames, strict=True):
+                if (of := rank(own_kind(item))) < len(CLASSES):
+                    counted[of] += len(frame)
+
+    def _take_back(self, first: int, size: int, counted: list[int] | None) -> None:
+        """As it was before: ``first`` the newest segment, with ``size`` bytes."""
+        for segment in [number for number in self._sizes if number > first]:
+            self._path(segment).unlink(missing_ok=True)
+            del self._sizes[segment], self._droppable[segment]
+        os.close(self._writer)
+        self._writer = os.open(self._path(first), os.O_WRONLY | os.O_APPEND)
+        os.truncate(self._path(first), size)
+        self._sizes[first], self._droppable[first] = size, counted
+
+    def _make_room(self, needed: int, spare: int, upto: int) -> tuple[tuple[str, int], ...] | None:
+        """Drops what may go for records of rank ``upto``; returns how many of which kind, None where that is too little. May raise OSError."""
+        if not self._may_go(upto, needed):
+            return None
+        looked: dict[int, tuple[Held, ...]] = {}
+
+        def read(segment: int) -> tuple[Held, ...]:
+            if segment not in looked:
+                looked[segment] = self._look(segment)
+            return looked[segment]
+
+        found = sacrifice(sorted(self._sizes), read, upto, needed, spare)
+        if found is None:
+            return None
+        dropped = Counter[str]()
+        for segment, victims in found.victims.items():
+            lost = kinds(victims)
+            # Counted before they go: killed between the two, they are counted twice rather than not at all.
+            self.drops.add(lost)
+            self._cut_out(segment, victims)
+            dropped.update(lost)
+        log.warning("spool.dropped", dropped=dict(dropped), bytes=found.size, segments=len(found.victims))
+        return tuple(sorted(dropped.items()))
+
+    def _may_go(self, upto: int, needed: int) -> bool:
+        """Whether ``needed`` bytes may go for records of rank ``upto``, as far as is known without reading what was read before."""
+        total = 0
+        for segment in sorted(self._sizes):
+            if self._droppable[segment] is None:
+                self._look(segment)
+            total += sum((self._droppable[segment] or [])[: upto + 1])
+            if total >= needed:
+                return True
+        return False
+
+    def _look(self, segment: int) -> tuple[Held, ...]:
+        """What of ``segment`` may go: nothing that has left already, or is on its way and must come again as it was."""
+        begin = self._done.offset if segment == self._done.segment else 0
+        if segment == self._taken.segment:
+            begin = max(begin, self._taken.offset)
+        with self._path(segment).open("rb") as file:
+            file.seek(begin)
+            found = droppable(decode(file.read()), begin) if segment >= self._done.segment else ()
+        self._droppable[segment] = [sum(held.size for held in found if held.rank == each) for each in range(len(CLASSES))]
+        return found
+
+    def _cut_out(self, segment: int, victims: tuple[Held, ...]) -> None:
+        """``segment`` without ``victims``: whole as it was or whole as it is to be, whenever this process is killed."""
+        if segment == max(self._sizes):
+            self._roll(segment + 1)
+        path = self._path(segment)
+        left = without(path.read_bytes(), victims)
+        if segment in self._readers:
+            os.close(self._readers.pop(segment))
+        if not left and segment != self._done.segment:
+            path.unlink()
+            del self._sizes[segment], self._droppable[segment]
+            return
+        draft = path.with_suffix(".seg.new")
+        try:
+            with draft.open("wb") as file:
+                file.write(left)
+                if self._sync:
+                    file.flush()
+                    os.fdatasync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+        self._sizes[segment] = len(left)
+        counted = self._droppable[segment]
+        if counted is not None:
+            for victim in victims:
+                counted[victim.rank] -= victim.size
 
     def take(self, most_bytes: int, most_records: int) -> Batch | None:
         """The next records of one segment, or None. Remembered on disk: after a kill the same batch is taken again."""
@@ -229,7 +373,7 @@ class Spool:
             if segment in self._readers:
                 os.close(self._readers.pop(segment))
             self._path(segment).unlink(missing_ok=True)
-            del self._sizes[segment]
+            del self._sizes[segment], self._droppable[segment]
 
     def _remember(self) -> None:
         packed = _POSITION.pack(*self._done, *self._taken)

@@ -42,9 +42,12 @@ ROLES: Final[dict[str, list[str]]] = {
         "cost.operator.*",
         "$KV.acknowledgements.>",
         "$KV.budgets.>",
+        "$KV.api_keys.>",
+        "audit.*.api_keys",
     ],
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
     "sidecar": [*_READ, "telemetry.>", "agent.>"],
+    "gateway": [*_READ, "telemetry.>"],
 }
 """What each user may publish. Subscribing is open on loopback; payloads carry no secrets."""
 
@@ -60,6 +63,7 @@ DENIED: Final[dict[str, list[str]]] = {
     "operator": _NO_PURGE,
     "dashboard": _NO_CHANGES,
     "sidecar": [*_NO_CHANGES, "agent.manager.>"],
+    "gateway": _NO_CHANGES,
 }
 """What of that they may not: change streams, take work from the queues, speak to the manager as a trusted caller."""
 
@@ -153,7 +157,9 @@ class EmbeddedServer:
             raise ServerError(msg) from error
         port = self.port or (kept.port if kept and port_is_free(kept.port) else free_port())
         monitor = kept.monitor_port if kept and port_is_free(kept.monitor_port) else free_port()
-        passwords = kept.passwords if kept else {user: secrets.token_urlsafe(24) for user in ROLES}
+        # A directory of an earlier version lacks the users that came later.
+        known = kept.passwords if kept else {}
+        passwords = known | {user: secrets.token_urlsafe(24) for user in ROLES if user not in known}
         credentials = Credentials(port=port, monitor_port=monitor, passwords=passwords)
         _write_private(path, credentials.model_dump_json(indent=1))
         return credentials

@@ -7,6 +7,7 @@ import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
+from nats.js.api import PubAck
 
 from schemas.events import Event
 from streams import subjects
@@ -33,16 +34,29 @@ async def publish(
     timeout_s: float = 5.0,
 ) -> int:
     """Publishes and waits for the PubAck; returns the sequence. Raises RefusedError or NotStoredError."""
+    ack = await acknowledged(client, subject, data, message_id=message_id, headers=headers, timeout_s=timeout_s)
+    return ack.seq
+
+
+async def acknowledged(
+    client: Client,
+    subject: str,
+    data: bytes,
+    *,
+    message_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = 5.0,
+) -> PubAck:
+    """As ``publish``, with the whole PubAck: it also tells whether the message was there already."""
     sent = dict(headers or {})
     if message_id is not None:
         sent[MESSAGE_ID] = message_id
     try:
-        ack = await client.jetstream().publish(subject, data, timeout=timeout_s, headers=sent or None)
+        return await client.jetstream().publish(subject, data, timeout=timeout_s, headers=sent or None)
     except nats.js.errors.APIError as error:
         raise RefusedError(f"{subject}: {error.description}") from error
     except (nats.errors.Error, TimeoutError, OSError) as error:
         raise NotStoredError(f"{subject}: {error!r}") from error
-    return ack.seq
 
 
 async def publish_event(client: Client, event: Event, *, timeout_s: float = 5.0) -> int:

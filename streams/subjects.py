@@ -17,6 +17,9 @@ COVERED_COST: Final = "covered.cost.>"
 WAREHOUSE_SNAPSHOT: Final = "warehouse.snapshot"
 """Asks the aggregate for a snapshot of its warehouse."""
 
+KEYS_AUDITED: Final = "api_keys"
+"""Stands for the agent in ``audit.<tenant>.<agent_id>`` where an API key was made, revoked or rotated."""
+
 COST_PRICES: Final = "cost.*.prices"
 COST_CORRECTIONS: Final = "cost.*.corrections"
 

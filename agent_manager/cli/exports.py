@@ -11,8 +11,11 @@ from agent_manager.cli.connection import OPERATOR, data_directory
 from agent_manager.cli.failure import CommandFailedError
 
 
-def variables(data: Path | None) -> dict[str, str]:
-    """``NATS_URL``, ``NATS_USER``, ``NATS_PASSWORD``, ``AGENTOPS_DATA`` of the running system; raises CommandFailedError."""
+def variables(data: Path | None, user: str = OPERATOR) -> dict[str, str]:
+    """``NATS_URL``, ``NATS_USER``, ``NATS_PASSWORD``, ``AGENTOPS_DATA`` of the running system; raises CommandFailedError.
+
+    A system with an outside server knows the operator's login alone.
+    """
     directory = data_directory(data)
     try:
         endpoints = running.read(directory)
@@ -25,19 +28,19 @@ def variables(data: Path | None) -> dict[str, str]:
             f"no system is running on {directory}", "Start one with `agentops up`, or name its data directory with --data"
         )
     found = {"NATS_URL": endpoints.nats_url}
-    login = endpoints.users.get(OPERATOR)
-    if login is not None:
-        found |= {"NATS_USER": login.user, "NATS_PASSWORD": login.password}
+    known = endpoints.users.get(user) or endpoints.users.get(OPERATOR)
+    if known is not None:
+        found |= {"NATS_USER": known.user, "NATS_PASSWORD": known.password}
     return found | {"AGENTOPS_DATA": endpoints.data}
 
 
-def sidecar_login(arguments: Sequence[str]) -> dict[str, str]:
-    """What a sidecar started by hand needs to reach the running system; nothing where NATS_URL says it or none runs."""
+def login(arguments: Sequence[str], user: str = OPERATOR) -> dict[str, str]:
+    """What a sidecar or gateway started by hand needs to reach the running system; nothing where NATS_URL says it or none runs."""
     if os.environ.get("NATS_URL"):
         return {}
     named = next((Path(value) for option, value in pairwise(arguments) if option == "--data"), None)
     try:
-        found = variables(named)
+        found = variables(named, user)
     except CommandFailedError:
         return {}
     return {name: value for name, value in found.items() if name.startswith("NATS_")}

@@ -14,6 +14,7 @@ from agent_manager.cli.commands import (
     dead,
     events,
     faults,
+    keys,
     ledger,
     prices,
     query,
@@ -62,6 +63,7 @@ app.command(
     add_help_option=False,
 )(query.query)
 app.add_typer(budgets.app, name="budgets", rich_help_panel="Data")
+app.add_typer(keys.app, name="keys", rich_help_panel="Parts")
 app.add_typer(prices.app, name="prices", rich_help_panel="Money")
 app.add_typer(ledger.app, name="ledger", rich_help_panel="Money")
 app.add_typer(dead.app, name="dead", rich_help_panel="Data")
@@ -70,6 +72,7 @@ app.command(rich_help_panel="Data", epilog="Example: agentops replay --into /tmp
 app.add_typer(snapshots.app, name="snapshot", rich_help_panel="Data")
 app.add_typer(streams.app, name="streams", rich_help_panel="Parts")
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.sidecar)
+app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.gateway)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.processors)
 
 

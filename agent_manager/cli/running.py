@@ -29,6 +29,7 @@ class Endpoints:
     """Of ``agentops up`` itself."""
     monitor_url: str | None = None
     dashboard_url: str | None = None
+    gateway_url: str | None = None
     demo: bool = False
     users: Mapping[str, Login] = field(default_factory=dict)
     health: Mapping[str, str] = field(default_factory=dict)

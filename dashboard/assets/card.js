@@ -58,6 +58,8 @@ export class Card {
     put(m.p95, ms(view.p95)); put(m.errors, percent(view.error_rate)); put(m.rps, rate(view.rps))
     put(m.cpu, share(view.cpu)); put(m.memory, megabytes(view.memory)); put(m.cost, usd(view.cost))
     flag(m.errors.parentNode, "bad", view.error_rate >= 0.05)
+    const lost = view.dropped ? `${count(view.dropped)} events given up: the spool was full` : ""
+    flag(m.memory.parentNode, "bad", Boolean(lost)); m.memory.parentNode.title = lost
     m.cost.parentNode.title = view.runs === null ? "" : `${count(view.runs)} runs, ${compact(view.tokens)} tokens in 24 h`
     const failing = view.failing.filter(check => !view.reason?.includes(check.name)).map(check => `${check.name}: ${check.error}`)
     const why = [view.gave_up ? "Gave up restarting: a person is needed" : null, view.reason, ...failing].filter(Boolean).join("; ")

@@ -195,6 +195,7 @@ def card(parts: AgentParts, now_ms: int) -> dict[str, Any]:
         "rps": metrics.requests_per_s if metrics else None,
         "cpu": metrics.cpu_percent if metrics else None,
         "memory": metrics.memory_rss_bytes if metrics else None,
+        "dropped": metrics.spool_dropped if metrics else None,
         "pid": observation.pid if observation else None,
         "history": list(parts.history),
         "cost": usage.get("cost_usd_24h"),

@@ -11,6 +11,8 @@ from agent_manager.cli.up.banner import Facts, banner, status
 from agent_manager.cli.up.plan import (
     DASHBOARD,
     DRIVER,
+    GATEWAY,
+    GATEWAY_PORT,
     MANAGER,
     MODEL_SERVER,
     STOP_STAGES,
@@ -22,8 +24,9 @@ from agent_manager.cli.up.plan import (
     patience_s,
 )
 from schemas.queries import QUERIES
+from sidecar.gateway.settings import GatewaySettings
 
-USERS = {user: Login(user, f"secret-{user}") for user in ("system", "operator", "dashboard", "sidecar")}
+USERS = {user: Login(user, f"secret-{user}") for user in ("system", "operator", "dashboard", "sidecar", "gateway")}
 
 
 def planned(options: Options, environment: dict[str, str], users: dict[str, Login] | None = USERS) -> dict[str, Child]:
@@ -45,6 +48,14 @@ def test_each_part_gets_its_own_login_and_no_other() -> None:
     for name in (MODEL_SERVER, DRIVER):
         assert not any(key.startswith("NATS_") for key in plan[name].environment)
     assert "secret" not in repr(plan)
+
+
+def test_the_gateway_has_a_login_of_its_own_and_the_port_that_is_documented() -> None:
+    child = planned(Options(Path("/data"), gateway_port=GATEWAY_PORT), {})[GATEWAY]
+    assert child.environment["NATS_USER"] == "gateway"
+    assert child.health_url == f"http://127.0.0.1:{GATEWAY_PORT}"
+    assert GatewaySettings.model_fields["port"].default == GATEWAY_PORT
+    assert GATEWAY not in planned(Options(Path("/data")), {})
 
 
 def test_the_demo_brings_its_own_model_server_unless_a_key_is_given() -> None:

@@ -163,4 +163,6 @@ def test_an_agent_inside_the_agent_is_spoken_for_in_a_batch() -> None:
     """A subject names one agent; only kind ``batch`` may carry several."""
     own, inner = event(), event(run={"run_id": "r", "agent_id": "a-helper"})
     found = read(b"\n".join(orjson.dumps(each) for each in (own, inner)), ndjson=True, tenant="acme", agent="a").records
-    assert [record.kind for record in found] == ["run", "batch"]
+    assert [record.kind for record in found] == ["run", "batch.run"]
+    assert message("acme", "a", found).subject == "telemetry.acme.a.batch"
+    assert message("acme", "a", found[1:]).subject == "telemetry.acme.a.batch"

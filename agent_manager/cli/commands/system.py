@@ -89,10 +89,18 @@ def _become(module: str, arguments: list[str], login: Mapping[str, str] | None =
 
 def sidecar(context: typer.Context) -> None:
     """Run a sidecar beside one agent; the arguments are those of python -m sidecar."""
-    from agent_manager.cli.exports import sidecar_login
+    from agent_manager.cli.exports import login
 
     arguments = _as_typed(context)
-    _become("sidecar", arguments, sidecar_login(arguments))
+    _become("sidecar", arguments, login(arguments))
+
+
+def gateway(context: typer.Context) -> None:
+    """Run a gateway for agents without sidecars; the arguments are those of python -m sidecar.gateway."""
+    from agent_manager.cli.exports import login
+
+    arguments = _as_typed(context)
+    _become("sidecar.gateway", arguments, login(arguments, "gateway"))
 
 
 def processors(context: typer.Context) -> None:

@@ -50,6 +50,9 @@ class AgentRow:
     requests_per_s: float | None
     cpu_percent: float | None
     memory_rss_bytes: int | None
+    spool_bytes: int | None
+    spool_dropped: int | None
+    """Events its sidecar has given up because its spool was full."""
     restarts: int
     gave_up: bool
     healing: bool | None
@@ -100,6 +103,8 @@ def agent_row(key: str, fleet: Fleet, now: datetime) -> AgentRow:
         requests_per_s=metrics.requests_per_s if metrics else None,
         cpu_percent=metrics.cpu_percent if metrics else None,
         memory_rss_bytes=metrics.memory_rss_bytes if metrics else None,
+        spool_bytes=metrics.spool_bytes if metrics else None,
+        spool_dropped=metrics.spool_dropped if metrics else None,
         restarts=state.restarts if state else 0,
         gave_up=state.gave_up if state else False,
         healing=state.healing_enabled if state else record.healing.enabled if record else None,

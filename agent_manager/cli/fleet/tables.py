@@ -50,6 +50,11 @@ def _incident(row: AgentRow) -> str:
     return "; ".join(part for part in (row.incident_reason, row.incident_action, f"{times}, {recovered}") if part)
 
 
+def _spool(row: AgentRow) -> str:
+    lost = f"; {readable.number(row.spool_dropped, 'event', 'events')} given up because it was full" if row.spool_dropped else ""
+    return f"{readable.size(row.spool_bytes)} waiting{lost}"
+
+
 def agent_facts(row: AgentRow, now: datetime) -> list[tuple[str, str]]:
     """Everything about one agent."""
     return [
@@ -68,6 +73,7 @@ def agent_facts(row: AgentRow, now: datetime) -> list[tuple[str, str]]:
         ("errors", readable.share(row.error_rate)),
         ("requests/s", readable.count(row.requests_per_s)),
         ("cpu, memory", f"{readable.NOTHING if row.cpu_percent is None else f'{row.cpu_percent:.1f} %'}, {readable.size(row.memory_rss_bytes)}"),
+        ("spool", _spool(row)),
         ("restarts", f"{row.restarts}{', gave up' if row.gave_up else ''}"),
         ("self-healing", readable.NOTHING if row.healing is None else "on" if row.healing else "off"),
         ("faults", ", ".join(row.faults) or "none"),

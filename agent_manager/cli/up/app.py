@@ -23,7 +23,17 @@ from agent_manager.cli.running import Endpoints, Login
 from agent_manager.cli.up import banner, directory, leftovers, readiness, targets
 from agent_manager.cli.up.display import Display
 from agent_manager.cli.up.nats_server import OwnServer
-from agent_manager.cli.up.plan import STOP_STAGES, Child, Options, Wiring, brings_models, children, parts, patience_s
+from agent_manager.cli.up.plan import (
+    GATEWAY_PORT,
+    STOP_STAGES,
+    Child,
+    Options,
+    Wiring,
+    brings_models,
+    children,
+    parts,
+    patience_s,
+)
 from agent_manager.cli.up.processes import kill_group
 from agent_manager.cli.up.supervision import Supervised
 from agent_manager.drivers import groups
@@ -42,6 +52,7 @@ log = structlog.get_logger(__name__)
 
 PUBLISHED_S: Final = 12.0
 """``up.json`` is written when everything is ready, and at the latest by then."""
+LEFT_OUT: Final = "not started (--no-gateway)"
 READY_S: Final = 25.0
 """What is not ready by then is named, and kept running."""
 _NATS_STOP_S: Final = 1.0
@@ -65,6 +76,7 @@ class System:
 
     options: Options
     default_data: bool
+    no_gateway: str = LEFT_OUT
     display: Display = field(default_factory=Display)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     server: OwnServer | None = None
@@ -181,6 +193,12 @@ class System:
                 "Stop what listens there, choose another with --dashboard-port (make run ARGS='--dashboard-port 8801'), or leave the "
                 "page out with --no-dashboard",
             )
+        gateway = self.options.gateway_port
+        if gateway is not None and not port_is_free(gateway):
+            raise CommandFailedError(
+                f"port {gateway} for the gateway is taken",
+                "Stop what listens there, choose another with --gateway-port, or leave the gateway out with --no-gateway",
+            )
 
     async def _nats(self, outside: bool) -> tuple[NatsSettings, dict[str, Login] | None]:
         if outside:
@@ -192,13 +210,14 @@ class System:
     def _described(self, settings: NatsSettings, users: dict[str, Login] | None, plan: tuple[Child, ...]) -> Endpoints:
         if users is None and settings.user is not None and settings.password is not None:
             users = {"operator": Login(settings.user, settings.password.get_secret_value())}
-        port = self.options.dashboard_port
+        port, gateway = self.options.dashboard_port, self.options.gateway_port
         return Endpoints(
             nats_url=settings.shown_url(),
             data=str(self.options.data),
             pid=os.getpid(),
             monitor_url=self.server.server.monitor_url if self.server is not None else None,
             dashboard_url=f"http://127.0.0.1:{port}" if port is not None else None,
+            gateway_url=f"http://127.0.0.1:{gateway}" if gateway is not None else None,
             demo=self.options.demo,
             users=users or {},
             health={child.name: child.health_url for child in plan if child.health_url is not None},
@@ -262,10 +281,11 @@ class System:
                 if own
                 else os.environ.get("OPENAI_BASE_URL", "OpenAI")
             )
-        port = self.options.dashboard_port
+        port, gateway = self.options.dashboard_port, self.options.gateway_port
         return banner.Facts(
             command=program(), data=self.options.data, default_data=self.default_data, nats_url=settings.shown_url(), own_nats=not outside,
             dashboard_url=f"http://127.0.0.1:{port}" if port is not None else None, demo=self.options.demo, model=model, not_ready=missing,
+            gateway=f"http://127.0.0.1:{gateway} (agentops keys create NAME --tenant TENANT)" if gateway is not None else self.no_gateway,
         )  # fmt: skip
 
     async def _stay(self) -> None:
@@ -322,16 +342,25 @@ class System:
         leftovers.kill_agents(self._home)
 
 
-def start(*, demo: bool, data: Path, nats_port: int | None, dashboard_port: int | None, agents: Path | None) -> None:
-    """Runs the system on ``data`` until Ctrl-C; raises CommandFailedError when it cannot begin."""
+def start(
+    *, demo: bool, data: Path, nats_port: int | None, dashboard_port: int | None, agents: Path | None,
+    gateway_port: int | None = None, no_gateway: bool = False,
+) -> None:  # fmt: skip
+    """Runs the system on ``data`` until Ctrl-C; raises CommandFailedError when it cannot begin.
+
+    Without ``gateway_port`` the gateway has its usual one, or is left out where that is taken: the system is of use without it.
+    """
     if agents is not None and not agents.is_dir():
         raise CommandFailedError(f"the folder of agents {agents} does not exist", "Give one with --agents, or leave it out")
     prepared = directory.prepare(data)
     with directory.held(prepared):
         logs.configure("up", level=os.environ.get("AGENTOPS_LOG_LEVEL", "ERROR"))
-        options = Options(prepared, demo, nats_port, dashboard_port, agents.resolve() if agents is not None else None)
+        taken = gateway_port is None and not port_is_free(GATEWAY_PORT)
+        gateway = None if no_gateway or taken else gateway_port or GATEWAY_PORT
+        options = Options(prepared, demo, nats_port, dashboard_port, gateway, agents.resolve() if agents is not None else None)
+        why = f"not started: port {GATEWAY_PORT} is taken (--gateway-port)" if taken and not no_gateway else LEFT_OUT
 
         async def whole() -> int:
-            return await System(options, default_data=data == Path("data")).run()
+            return await System(options, default_data=data == Path("data"), no_gateway=why).run()
 
         asyncio.run(whole())

@@ -24,12 +24,18 @@ class Facts:
     """Where the demo's answers come from."""
     not_ready: Mapping[str, str]
     agents: Sequence[str] = ()
+    gateway: str = "not started (--no-gateway)"
+    """Where agents without sidecars send their events, and how to get a key."""
 
 
 def banner(facts: Facts) -> str:
     """Addresses, files, and what to try next."""
     where = "" if facts.default_data else f" --data {shlex.quote(str(facts.data))}"
-    rows = [("dashboard", facts.dashboard_url or "not started (--no-dashboard)"), ("NATS", facts.nats_url)]
+    rows = [
+        ("dashboard", facts.dashboard_url or "not started (--no-dashboard)"),
+        ("gateway", facts.gateway),
+        ("NATS", facts.nats_url),
+    ]
     if facts.own_nats:
         rows.append(("login", f'eval "$({facts.command} env{where})"'))
     rows += [("data", str(facts.data)), ("logs", str(facts.data / "logs"))]

@@ -12,6 +12,9 @@ PROCESSOR_GROUPS: Final = (("validate",), ("aggregate",), ("cost", "health", "bu
 
 MANAGER: Final = "agent-manager"
 DASHBOARD: Final = "dashboard"
+GATEWAY: Final = "gateway"
+GATEWAY_PORT: Final = 8810
+"""Where agents without sidecars send their events, unless told otherwise."""
 MODEL_SERVER: Final = "model-server"
 DRIVER: Final = "driver"
 
@@ -38,6 +41,8 @@ class Options:
     nats_port: int | None = None
     dashboard_port: int | None = 8800
     """None: no page."""
+    gateway_port: int | None = None
+    """None: no gateway."""
     agents: Path | None = None
 
 
@@ -86,6 +91,8 @@ def parts(options: Options, environment: Mapping[str, str]) -> tuple[str, ...]:
     names.append(MANAGER)
     if options.dashboard_port is not None:
         names.append(DASHBOARD)
+    if options.gateway_port is not None:
+        names.append(GATEWAY)
     if options.demo:
         names.append(DRIVER)
     return tuple(names)
@@ -164,6 +171,11 @@ def children(options: Options, wiring: Wiring, environment: Mapping[str, str]) -
             found.append(
                 Child(name, ("-m", "dashboard", "--port", str(options.dashboard_port)), page, Answering(f"{url}/readyz"), 0, url)
             )
+        elif name == GATEWAY:
+            door = _for(GATEWAY, options, wiring, environment)
+            url = _door(options.gateway_port or 0)
+            arguments = ("-m", "sidecar.gateway", "--port", str(options.gateway_port))
+            found.append(Child(name, arguments, door, Answering(f"{url}/readyz"), 0, url))
         elif name == MODEL_SERVER:
             found.append(
                 Child(

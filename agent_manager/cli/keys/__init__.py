@@ -1,0 +1,1 @@
+"""``agentops keys``."""
