@@ -21,6 +21,7 @@ from schemas.coverage import Coverage
 from schemas.dead_letters import DeadLetter
 from schemas.events import AcceptedEvent, Event
 from schemas.ledger import LedgerEntry
+from schemas.policies import PolicyFlag
 from schemas.prices.book import Book, StoredBook
 from schemas.prices.overrides import PriceChange, PriceChanged, Revision
 from schemas.queries import QUERIES, Page, QueryError
@@ -56,6 +57,7 @@ EXPORTED: Final[dict[str, type[BaseModel]]] = {
     "fault-set": FaultSet,
     "budget-definition": BudgetDefinition,
     "budget-flag": BudgetFlag,
+    "policy-flag": PolicyFlag,
     "budgets-params": BudgetsParams,
     "budgets-page": BudgetsPage,
     "snapshot-request": SnapshotRequest,

@@ -36,6 +36,7 @@ ROLES: Final[dict[str, list[str]]] = {
         "cost.operator.*",
         "$KV.acknowledgements.>",
         "$KV.budgets.>",
+        "$KV.policy_flags.>",
     ],
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
     "sidecar": [*_READ, "telemetry.>", "agent.>"],
