@@ -86,7 +86,7 @@ class Meter:
             return
         if isinstance(read, Read) and read.doubt is not None:
             call.notes["agentops.usage_doubt"] = read.doubt
-        if failed is failures.CLIENT_LEFT and answer.whole and isinstance(read, Read):
+        if failed is failures.CLIENT_LEFT and call.fault is None and answer.whole and isinstance(read, Read):
             # It had all it wanted: many hang up at the end mark.
             failed = None
         if failed is None and answer.error is not None:

@@ -75,14 +75,17 @@ def document(exchange: Mapping[str, Any]) -> dict[str, Any]:
     return next(event for event in reversed(events) if event.get("usage") or event.get("usageMetadata"))
 
 
-def expected(exchange: Mapping[str, Any]) -> dict[str, int]:
-    """What ``genai-prices`` reads."""
+def expected(exchange: Mapping[str, Any]) -> dict[str, int] | str:
+    """What ``genai-prices`` reads; why it reads nothing."""
     path = exchange["path"].partition("#")[0]
     url = f"https://{exchange['provider_host']}{path}"
     flavour = "responses" if "/responses" in path else "chat" if path.endswith("/chat/completions") else "default"
     provider = genai_prices.data_snapshot.get_snapshot().find_provider(None, None, url)
     known = {extractor.api_flavor for extractor in provider.extractors or ()}
-    _, usage = provider.extract_usage(document(exchange), api_flavor=flavour if flavour in known else "default")
+    try:
+        _, usage = provider.extract_usage(document(exchange), api_flavor=flavour if flavour in known else "default")
+    except ValueError as error:
+        return str(error)
     return {name: int(count) for name, count in vars(usage).items()}
 
 
@@ -167,10 +170,9 @@ async def test_all_226_exchanges_pass_and_their_usage_is_the_extractors(tmp_path
                 continue
             found = (await here.told(before + 1))[-1]
             assert found.run.run_id == f"exchange-{place}"
-            try:
-                wanted = expected(exchange)
-            except ValueError as error:
-                assert "No usage information found" in str(error)
+            wanted = expected(exchange)
+            if isinstance(wanted, str):
+                assert "No usage information found" in wanted
                 assert (found.event_type, found.resource_usage) == ("model_call.failed", None)
                 assert found.error is not None
                 assert found.error.type == "MODEL_ARMOR"

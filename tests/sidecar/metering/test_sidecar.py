@@ -1,11 +1,21 @@
 """A real sidecar meters a real agent's calls: events in NATS, the agent told where its models are, keys nowhere."""
 
+import asyncio
+import json
 import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from nats.aio.client import Client
 
+from schemas.budgets import BudgetFlag
+from schemas.policies import PolicyFlag
+from streams.kv import TypedBucket
+from streams.topology import BUDGET_FLAGS, POLICY_FLAGS
 from tests.conftest import until
 from tests.sidecar.metering.providing import chunks, providing
 from tests.sidecar.running import Sidecar, Telemetry
@@ -94,3 +104,139 @@ async def test_a_key_is_nowhere_but_in_the_request(
     found = [str(path) for path in searched if KEY.encode() in path.read_bytes()]
     assert found == []
     assert KEY not in str(os.environ)
+
+
+async def test_no_call_passes_once_a_flag_is_known(sidecar: Sidecar, client: Client, telemetry: Telemetry) -> None:
+    """Twenty callers without a pause; whoever asks after the first refusal is refused, until the flag is taken back."""
+    async with providing() as provider:
+        await sidecar.start("--metering", "openai", AGENTOPS_SIDECAR_UPSTREAM_OPENAI=provider.url)
+        url = f"http://127.0.0.1:{sidecar.run['metering_port']}/openai/v1/chat/completions"
+        now = datetime.now(UTC)
+        budget = BudgetFlag(
+            budget_id="b", tenant_id="acme", scope="tenant", limit_usd=Decimal(1), spent_usd=Decimal(2), period="day", reason="spent",
+            since=now, until=now + timedelta(hours=1),
+        )  # fmt: skip
+        policy = PolicyFlag(
+            policy_id="none", tenant_id="acme", scope="agent", of="a1", models=("gpt-4*",), reason="not now", since=now
+        )
+        for bucket, key, flag, status in (
+            (await TypedBucket.open(client, BUDGET_FLAGS, BudgetFlag), "acme.b", budget, 429),
+            (await TypedBucket.open(client, POLICY_FLAGS, PolicyFlag), "acme.none", policy, 403),
+        ):
+            refused, done = asyncio.Event(), asyncio.Event()
+            passed_after: list[int] = []
+
+            async def caller(
+                status: int = status,
+                refused: asyncio.Event = refused,
+                done: asyncio.Event = done,
+                passed_after: list[int] = passed_after,
+            ) -> None:
+                after = 0
+                while not done.is_set():
+                    known = refused.is_set()
+                    async with sidecar.http.post(url, json=body()) as response:
+                        await response.read()
+                    if known and response.status == 200:
+                        passed_after.append(response.status)
+                    if response.status == status:
+                        refused.set()
+                        after += 1
+                        if after >= 5:
+                            return
+
+            callers = [asyncio.create_task(caller()) for _ in range(20)]
+            await until(lambda: len(provider.asked) > 40, "calls pass")
+            await bucket.put(key, flag)  # type: ignore[attr-defined]
+            await until(refused.is_set, "the flag is known")
+            await asyncio.wait(callers, timeout=60)
+            done.set()
+            await asyncio.gather(*callers)
+            assert passed_after == []
+            before = len(provider.asked)
+            async with sidecar.http.post(url, json=body()) as response:
+                assert response.status == status
+            assert len(provider.asked) == before
+            await bucket.delete(key)
+            provider.asked.clear()
+
+            async def passes() -> bool:
+                async with sidecar.http.post(url, json=body()) as response:
+                    return response.status == 200
+
+            await until(passes, "the flag is taken back")
+            provider.asked.clear()
+        told = await telemetry.find("policy.decision", policy__policy_id="none")
+        assert (told["policy"]["decision"], told["policy"]["reason"]) == ("block", "not now")
+
+
+async def test_a_flag_set_while_the_client_still_writes_its_request_refuses_it(sidecar: Sidecar, client: Client) -> None:
+    half_sent, go_on = asyncio.Event(), asyncio.Event()
+    raw = json.dumps(body()).encode()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield raw[:20]
+        half_sent.set()
+        await go_on.wait()
+        yield raw[20:]
+
+    async with providing() as provider:
+        await sidecar.start("--metering", "openai", AGENTOPS_SIDECAR_UPSTREAM_OPENAI=provider.url)
+        url = f"http://127.0.0.1:{sidecar.run['metering_port']}/openai/v1/chat/completions"
+        writing = asyncio.create_task(sidecar.http.post(url, data=slowly()))
+        await until(half_sent.is_set, "half of it is sent")
+        bucket = await TypedBucket.open(client, POLICY_FLAGS, PolicyFlag)
+        await bucket.put(
+            "acme.all", PolicyFlag(policy_id="all", tenant_id="acme", scope="tenant", reason="stop", since=datetime.now(UTC))
+        )
+
+        async def refuses() -> bool:
+            async with sidecar.http.post(url, json=body()) as response:
+                return response.status == 403
+
+        await until(refuses, "the flag is known")
+        before = len(provider.asked)
+        go_on.set()
+        response = await writing
+        assert response.status == 403
+        assert len(provider.asked) == before
+        await sidecar.stop()
+        await sidecar.start("--metering", "openai", AGENTOPS_SIDECAR_UPSTREAM_OPENAI=provider.url, NATS_URL="nats://127.0.0.1:9")
+        url = f"http://127.0.0.1:{sidecar.run['metering_port']}/openai/v1/chat/completions"
+        async with sidecar.http.post(url, json=body()) as response:
+            assert response.status == 403, "remembered while NATS is away"
+
+
+async def test_a_conversation_is_a_run_that_ends_with_the_sidecar(sidecar: Sidecar, client: Client, telemetry: Telemetry) -> None:
+    async with providing() as provider:
+        await sidecar.start("--metering", "anthropic", AGENTOPS_SIDECAR_UPSTREAM_ANTHROPIC=provider.url)
+        url = f"http://127.0.0.1:{sidecar.run['metering_port']}/anthropic/v1/messages"
+        turns = [{"role": "user", "content": "Hello"}]
+        for text in ("Hi", "Well"):
+            async with sidecar.http.post(url, json={"model": "claude-sonnet-4-5", "messages": turns}) as response:
+                assert response.status == 200
+            turns = [*turns, {"role": "assistant", "content": text}, {"role": "user", "content": "go on"}]
+        begun = await telemetry.find("run.started")
+        run = begun["run"]["run_id"]
+
+        async def both() -> bool:
+            events = await telemetry.read()
+            return (
+                len(
+                    [event for event in events if event["event_type"] == "model_call.completed" and event["run"]["run_id"] == run]
+                )
+                == 2
+            )
+
+        await until(both, "both calls are of that run")
+        await sidecar.stop()
+        over = await telemetry.find("run.completed", run__run_id=run)
+        assert over["run"]["status"] == "completed"
+        assert len([event for event in await telemetry.read() if event["event_type"] == "run.started"]) == 1
+
+
+async def test_what_cannot_be_is_said_at_the_start(sidecar: Sidecar) -> None:
+    with pytest.raises(AssertionError, match="AGENTOPS_SIDECAR_UPSTREAM_AZURE"):
+        await sidecar.start("--metering", "azure", AZURE_OPENAI_ENDPOINT="")
+    with pytest.raises(AssertionError, match="'opnai' is no provider that is metered"):
+        await sidecar.start("--metering", "opnai")

@@ -1,0 +1,207 @@
+"""The pure parts: conversations, event streams, what a path is, where a route leads."""
+
+import base64
+import json
+import struct
+from datetime import UTC, datetime
+from typing import Any
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.metering.apis import api_of
+from sidecar.metering.conversations import IDLE_S, MOST_RUNS, Conversations, said
+from sidecar.metering.decoding import acceptable
+from sidecar.metering.events import MOST_EVENT_BYTES, Frames, ServerSent
+from sidecar.metering.providers import ROUTES, UnknownUpstreamError, provider_of, upstream
+from sidecar.metering.usage import Read, fitted
+from sidecar.settings import SidecarSettings
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def user(text: str, **more: Any) -> dict[str, Any]:
+    return {"role": "user", "content": text} | more
+
+
+def model(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+class Talk:
+    """Conversations of one agent, with a clock of the test's own."""
+
+    def __init__(self) -> None:
+        self.conversations = Conversations("a")
+        self.now = 0.0
+
+    def ask(self, *messages: dict[str, Any], shape: Any = "chat", again: bool = False, **more: Any) -> str:
+        asked = said(shape, {"messages": list(messages)} | more, again=again)
+        return self.conversations.place(asked, None, now=self.now, wall=NOW).run_id
+
+
+def test_a_conversation_is_one_run_and_another_is_another() -> None:
+    talk = Talk()
+    first = talk.ask(user("hi"))
+    other = talk.ask(user("hi"))
+    assert first != other
+    # Of two that began alike, the later one is gone on with.
+    assert talk.ask(user("hi"), model("hello"), user("more")) == other
+    mine = talk.ask(user("yes?"))
+    assert talk.ask(user("yes?"), model("well"), user("and?")) == mine
+    assert talk.ask(user("yes?"), model("well"), user("and?"), model("so"), user("end")) == mine
+    assert talk.ask(user("yes?"), model("well"), user("and?"), again=True) == mine
+
+
+def test_what_clients_change_in_messages_they_send_again_makes_no_new_conversation() -> None:
+    talk = Talk()
+    run = talk.ask(user("hi", cache_control={"type": "ephemeral"}), shape="messages", system="be kind")
+    assert talk.ask(user("hi"), model("hello"), user("x"), shape="messages", system="be kind") == run
+    assert talk.ask(user("hi"), model("hello"), user("x"), shape="messages", system="be rude") != run
+
+
+def test_an_id_of_the_conversation_or_of_the_answer_before_tells_it() -> None:
+    talk = Talk()
+    named = {talk.ask(user(text), metadata={"session_id": "s1"}) for text in ("a", "b")}
+    assert len(named) == 1
+    assert named == {Talk().ask(user("c"), metadata={"session_id": "s1"})}, "also after a restart"
+    first = talk.conversations.place(said("responses", {"input": "x"}), None, now=0, wall=NOW).run_id
+    talk.conversations.answered(first, "resp_1", now=1, wall=NOW)
+    next_one = said("responses", {"input": "y", "previous_response_id": "resp_1"})
+    assert talk.conversations.place(next_one, None, now=2, wall=NOW).run_id == first
+
+
+def test_a_silent_conversation_is_over_once_and_state_is_bounded() -> None:
+    talk = Talk()
+    run = talk.ask(user("hi"))
+    assert talk.conversations.over(IDLE_S - 1) == []
+    [over] = talk.conversations.over(IDLE_S)
+    assert (over.run_id, over.began_at, over.last_at) == (run, NOW, NOW)
+    assert talk.conversations.over(IDLE_S) == []
+    assert talk.ask(user("hi"), model("hello"), user("more")) != run
+    for number in range(MOST_RUNS + 5):
+        talk.ask(user(f"number {number}"))
+    assert len(talk.conversations.over(0)) == 6
+    assert len(talk.conversations.over(0, everything=True)) == MOST_RUNS
+
+
+@given(st.lists(st.text(max_size=20), max_size=8), st.integers(1, 30), st.sampled_from(["\n\n", "\r\n\r\n"]))
+def test_events_are_found_however_a_stream_is_cut_and_no_byte_is_lost(texts: list[str], step: int, end: str) -> None:
+    raw = "".join(
+        f": note\nevent: x\ndata: {json.dumps({'t': text})}".replace("\n", end[: len(end) // 2]) + end for text in texts
+    ).encode()
+    cutter = ServerSent()
+    pieces = [piece for at in range(0, len(raw), step) for piece in cutter.feed(raw[at : at + step])]
+    assert b"".join(piece.raw for piece in pieces) + cutter.held == raw
+    assert [piece.data["t"] for piece in pieces if piece.data] == texts
+
+
+@given(st.binary(max_size=300), st.integers(1, 50))
+def test_no_bytes_stop_a_cutter(raw: bytes, step: int) -> None:
+    for cutter in (ServerSent(), Frames()):
+        pieces = [piece for at in range(0, len(raw), step) for piece in cutter.feed(raw[at : at + step])]
+        assert b"".join(piece.raw for piece in pieces) + cutter.held == raw
+
+
+def test_an_event_without_end_is_passed_on_unread() -> None:
+    cutter = ServerSent()
+    raw = b"data: " + b"x" * (MOST_EVENT_BYTES + 10)
+    pieces = [*cutter.feed(raw), *cutter.feed(b"\n\ndata: {}\n\n")]
+    assert b"".join(piece.raw for piece in pieces) == raw + b"\n\ndata: {}\n\n"
+    assert [piece.data for piece in pieces] == [None, None, {}]
+
+
+def frame(name: str, payload: Any) -> bytes:
+    """One frame of Amazon's event stream."""
+    headers = b""
+    for key, value in ((b":event-type", name), (b":message-type", "event")):
+        headers += bytes([len(key)]) + key + b"\x07" + len(value).to_bytes(2, "big") + value.encode()
+    body = json.dumps(payload).encode()
+    head = struct.pack(">II", 16 + len(headers) + len(body), len(headers))
+    whole = head + crc32(head).to_bytes(4, "big") + headers + body
+    return whole + crc32(whole).to_bytes(4, "big")
+
+
+def test_frames_of_amazons_event_stream_are_read() -> None:
+    wrapped = base64.b64encode(json.dumps({"type": "message_stop"}).encode()).decode()
+    raw = frame("metadata", {"usage": {"inputTokens": 3}}) + frame("chunk", {"bytes": wrapped})
+    cutter = Frames()
+    pieces = [piece for at in range(0, len(raw), 11) for piece in cutter.feed(raw[at : at + 11])]
+    assert [piece.data for piece in pieces] == [{"metadata": {"usage": {"inputTokens": 3}}}, {"type": "message_stop"}]
+    assert b"".join(piece.raw for piece in pieces) == raw
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "named"),
+    [
+        ("/v1/chat/completions", "chat", None),
+        ("/openai/deployments/my-gpt/chat/completions", "chat", "my-gpt"),
+        ("/v1/responses", "responses", None),
+        ("/v1/messages", "messages", None),
+        ("/v1beta/models/gemini-2.5-flash:streamGenerateContent", "gemini", "gemini-2.5-flash"),
+        ("/v1/projects/p/locations/l/publishers/anthropic/models/claude-x@1:rawPredict", "messages", "claude-x@1"),
+        ("/model/us.anthropic.claude-v1%3A0/converse", "converse", "us.anthropic.claude-v1:0"),
+        ("/model/m/invoke-with-response-stream", "invoke", "m"),
+        ("/v1/embeddings", "embeddings", None),
+        ("/v1/messages/count_tokens", None, None),
+        ("/v1/models", None, None),
+    ],
+)
+def test_a_path_is_a_call_of_an_api(path: str, shape: str | None, named: str | None) -> None:
+    found = api_of("POST", path)
+    assert (None, None) if found is None else (found.shape, found.model) == (shape, named)
+    assert (found is None) == (shape is None)
+
+
+def test_a_route_leads_where_it_is_told_else_where_the_user_pointed_else_to_the_provider() -> None:
+    openai = ROUTES["openai"]
+    assert upstream(openai, None, {}).origin == "https://api.openai.com"
+    assert upstream(openai, None, {}).told_path == "/openai/v1"
+    mine = upstream(openai, None, {"OPENAI_BASE_URL": "https://api.groq.com/openai/v1/"})
+    assert (mine.provider, mine.origin, mine.told_path) == ("groq", "https://api.groq.com", "/openai/openai/v1")
+    told = upstream(openai, "http://127.0.0.1:8000/v1", {"OPENAI_BASE_URL": "https://api.groq.com"})
+    assert (told.provider, told.origin) == ("openai", "http://127.0.0.1:8000")
+    assert (
+        upstream(ROUTES["bedrock"], None, {"AWS_REGION": "eu-west-1"}).origin == "https://bedrock-runtime.eu-west-1.amazonaws.com"
+    )
+    vertex = upstream(ROUTES["vertex"], None, {})
+    assert vertex.origin_for("/v1/projects/p/locations/europe-west4/x") == "https://europe-west4-aiplatform.googleapis.com"
+    assert vertex.origin_for("/v1/projects/p/locations/global/x") == "https://aiplatform.googleapis.com"
+    with pytest.raises(UnknownUpstreamError, match="AGENTOPS_SIDECAR_UPSTREAM_AZURE"):
+        upstream(ROUTES["azure"], None, {})
+    with pytest.raises(UnknownUpstreamError, match="no base URL") as refused:
+        upstream(openai, "https://user:secret@host/v1", {})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "provider"),
+    [
+        ("api.openai.com", "openai"), ("x.openai.azure.com", "azure"), ("europe-west4-aiplatform.googleapis.com", "google"),
+        ("bedrock-runtime.us-east-1.amazonaws.com", "aws"), ("notopenai.com", "?"), ("api.x.ai", "x-ai"), ("openrouter.ai", "openrouter"),
+    ],
+)  # fmt: skip
+def test_a_host_tells_who_bills(host: str, provider: str) -> None:
+    assert provider_of(host, "?") == provider
+
+
+def test_an_unknown_provider_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="'opnai' is no provider that is metered: choose from openai, anthropic"):
+        SidecarSettings(agent_id="a", tenant="t", metering=("opnai",))
+    assert SidecarSettings(agent_id="a", tenant="t", metering="openai, anthropic").metering == ("openai", "anthropic")  # type: ignore[arg-type]
+
+
+@given(st.dictionaries(st.sampled_from(["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_reasoning_tokens", "input_audio_tokens", "output_citation_tokens", "web_searches"]), st.integers(0, 10**6)))  # fmt: skip
+def test_whatever_a_provider_counts_becomes_usage_that_adds_up(counts: dict[str, int]) -> None:
+    found = fitted(counts)
+    assert isinstance(found, Read)
+    assert found.usage.input_tokens == counts.get("input_tokens", 0)
+    assert found.usage.output_tokens == counts.get("output_tokens", 0)
+
+
+def test_only_encodings_that_can_be_read_are_asked_for() -> None:
+    assert acceptable(None) is None
+    assert acceptable("gzip, deflate, br, zstd") == "gzip, deflate"
+    assert acceptable("br") == "identity"
