@@ -4,13 +4,14 @@ import base64
 import json
 import struct
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 from zlib import crc32
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.state import MeteredRoute
 from sidecar.metering.apis import api_of
 from sidecar.metering.conversations import IDLE_S, MOST_RUNS, Conversations, said
 from sidecar.metering.decoding import acceptable
@@ -187,10 +188,15 @@ def test_a_host_tells_who_bills(host: str, provider: str) -> None:
     assert provider_of(host, "?") == provider
 
 
+def test_what_a_manifest_may_name_is_what_a_sidecar_meters() -> None:
+    assert get_args(MeteredRoute) == tuple(ROUTES)
+    assert all(f"upstream_{name}" in SidecarSettings.model_fields for name in ROUTES)
+
+
 def test_an_unknown_provider_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="'opnai' is no provider that is metered: choose from openai, anthropic"):
         SidecarSettings(agent_id="a", tenant="t", metering=("opnai",))
-    assert SidecarSettings(agent_id="a", tenant="t", metering="openai, anthropic").metering == ("openai", "anthropic")  # type: ignore[arg-type]
+    assert SidecarSettings(agent_id="a", tenant="t", metering="openai, anthropic").metering == ("openai", "anthropic")
 
 
 @given(st.dictionaries(st.sampled_from(["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_reasoning_tokens", "input_audio_tokens", "output_citation_tokens", "web_searches"]), st.integers(0, 10**6)))  # fmt: skip

@@ -119,10 +119,11 @@ async def test_no_call_passes_once_a_flag_is_known(sidecar: Sidecar, client: Cli
         policy = PolicyFlag(
             policy_id="none", tenant_id="acme", scope="agent", of="a1", models=("gpt-4*",), reason="not now", since=now
         )
-        for bucket, key, flag, status in (
+        cases: tuple[tuple[TypedBucket[Any], str, Any, int], ...] = (
             (await TypedBucket.open(client, BUDGET_FLAGS, BudgetFlag), "acme.b", budget, 429),
             (await TypedBucket.open(client, POLICY_FLAGS, PolicyFlag), "acme.none", policy, 403),
-        ):
+        )
+        for bucket, key, flag, status in cases:
             refused, done = asyncio.Event(), asyncio.Event()
             passed_after: list[int] = []
 
@@ -147,7 +148,7 @@ async def test_no_call_passes_once_a_flag_is_known(sidecar: Sidecar, client: Cli
 
             callers = [asyncio.create_task(caller()) for _ in range(20)]
             await until(lambda: len(provider.asked) > 40, "calls pass")
-            await bucket.put(key, flag)  # type: ignore[attr-defined]
+            await bucket.put(key, flag)
             await until(refused.is_set, "the flag is known")
             await asyncio.wait(callers, timeout=60)
             done.set()
