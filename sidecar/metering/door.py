@@ -287,6 +287,8 @@ class MeteringDoor:
             return response
         finally:
             # Here too where the client left, and this handler with it.
+            if tap is not None and (failed is not None or not tap.answer.usage):
+                tap.count_words()
             unread = None if tap is None else tap.unread
             read_bytes = 0 if tap is None else tap.read_bytes
             self._meter.conclude(call, Outcome(failed, spent=spent, size=size, read_bytes=read_bytes, unread=unread))

@@ -77,6 +77,11 @@ class ServerSent:
 
 
 def _piece(raw: bytes) -> Piece:
+    if raw.startswith(b"data: ") and raw.endswith(b"}\n\n") and b"\n" not in (text := raw[6:-2]) and b"\r" not in text:
+        try:
+            return Piece(raw, orjson.loads(text))
+        except orjson.JSONDecodeError:
+            return Piece(raw, None)
     found = [line[5:].strip() for line in _LINE.split(raw) if line.startswith(b"data:")]
     if not found:
         return Piece(raw, None)

@@ -5,6 +5,8 @@ from typing import Final
 
 from sidecar.metering.events import Piece
 
+NO_USAGE: Final = b',"usage":null'
+"""As it is mostly written."""
 _NULL: Final = re.compile(rb',\s*"usage"\s*:\s*null')
 
 

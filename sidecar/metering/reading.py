@@ -7,11 +7,13 @@ import orjson
 from sidecar.metering.answers import Answer
 from sidecar.metering.apis import Api
 from sidecar.metering.decoding import Decoder, UnreadableError
+from sidecar.metering.dull import dull
 from sidecar.metering.events import Cutter, Frames, ServerSent
-from sidecar.metering.hiding import shown
+from sidecar.metering.hiding import NO_USAGE, shown
 
 MOST_BODY_BYTES: Final = 32 * 1024 * 1024
 """Of an answer that is not streamed; a larger one passes unread."""
+_MOST_DULL_BYTES: Final = 64 * 1024
 _EVENT_TYPES: Final = frozenset({"text/event-stream", "application/vnd.amazon.eventstream"})
 
 
@@ -32,6 +34,8 @@ class Tap:
         self._hides = hides and self._cutter is not None and encoding in {None, "identity"}
         self._failed = failed
         self._parts: list[bytes] = []
+        self._dull: list[bytes] = []
+        self._dull_bytes = 0
 
     @property
     def streams(self) -> bool:
@@ -60,6 +64,9 @@ class Tap:
             else:
                 self._parts.append(text)
             return part, False
+        if self.answer.written and not self._cutter.held and dull(self.answer.shape, text):
+            self._put_aside(text)
+            return (text.replace(NO_USAGE, b"") if self._hides else part), False
         words = False
         visible: list[bytes] = []
         for piece in self._cutter.feed(text):
@@ -70,6 +77,21 @@ class Tap:
             if self._hides:
                 visible.append(shown(piece))
         return (b"".join(visible) if self._hides else part), words
+
+    def _put_aside(self, text: bytes) -> None:
+        """Words that count only should the stream break off; a little of them is kept, the rest is counted at once."""
+        self._dull.append(text)
+        self._dull_bytes += len(text)
+        if self._dull_bytes > _MOST_DULL_BYTES:
+            self.count_words()
+
+    def count_words(self) -> None:
+        """``answer.written`` counts every word that passed."""
+        cutter = ServerSent()
+        for piece in cutter.feed(b"".join(self._dull)):
+            self.answer.take(piece.data)
+        self._dull.clear()
+        self._dull_bytes = 0
 
     def end(self) -> bytes:
         """The answer is whole; what was still held back for the client."""

@@ -4,6 +4,7 @@ import base64
 import json
 import struct
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, get_args
 from zlib import crc32
 
@@ -12,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.state import MeteredRoute
-from sidecar.metering.apis import api_of
+from sidecar.metering.answers import Answer
+from sidecar.metering.apis import Api, api_of
 from sidecar.metering.conversations import IDLE_S, MOST_RUNS, Conversations, said
 from sidecar.metering.decoding import acceptable
 from sidecar.metering.events import MOST_EVENT_BYTES, Frames, ServerSent
 from sidecar.metering.providers import ROUTES, UnknownUpstreamError, provider_of, upstream
+from sidecar.metering.reading import Tap
 from sidecar.metering.usage import Read, fitted
 from sidecar.settings import SidecarSettings
 
@@ -97,6 +100,52 @@ def test_events_are_found_however_a_stream_is_cut_and_no_byte_is_lost(texts: lis
     pieces = [piece for at in range(0, len(raw), step) for piece in cutter.feed(raw[at : at + step])]
     assert b"".join(piece.raw for piece in pieces) + cutter.held == raw
     assert [piece.data["t"] for piece in pieces if piece.data] == texts
+
+
+def read_in(parts: list[bytes], shape: Any) -> tuple[bytes, Answer]:
+    tap = Tap(Api(shape, "chat"), content_type="text/event-stream", encoding=None, failed=False, hides=shape == "chat")
+    seen = b"".join(tap.feed(part)[0] for part in parts) + tap.end()
+    tap.count_words()
+    return seen, tap.answer
+
+
+@given(
+    st.sampled_from(["chat", "messages", "responses"]),
+    st.lists(
+        st.text(max_size=12) | st.sampled_from(['"usage":null', '"finish_reason":"stop"', "[DONE]", "event: x\n\ndata: "]),
+        max_size=12,
+    ),
+    st.lists(st.integers(1, 600), max_size=6),
+)
+def test_a_part_of_words_alone_is_read_later_to_the_same_end(shape: Any, texts: list[str], cuts: list[int]) -> None:
+    """Event by event (most of them put aside), byte by byte (none of them) and in odd pieces: the same answer, the same bytes seen."""
+    told: list[dict[str, Any]] = {
+        "chat": [
+            *({"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}], "usage": None} for text in texts),
+            {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": None},
+            {"id": "c1", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+        ],
+        "messages": [
+            {"type": "message_start", "message": {"id": "m1", "model": "m", "usage": {"input_tokens": 3}}},
+            *({"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}} for text in texts),
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+        ],
+        "responses": [
+            *({"type": "response.output_text.delta", "delta": text} for text in texts),
+            {"type": "response.completed", "response": {"id": "r1", "model": "m", "status": "completed", "usage": {"input_tokens": 3}}},
+        ],
+    }[shape]  # fmt: skip
+    lines = [json.dumps(one, separators=(",", ":")) for one in told]
+    named = [("" if shape == "chat" else f"event: {one['type']}\n") for one in told]
+    events = [f"{name}data: {line}\n\n".encode() for name, line in zip(named, lines, strict=True)]
+    raw = b"".join(events)
+    places = sorted({place for place in cuts if place < len(raw)} | {0, len(raw)})
+    odd = [raw[start:end] for start, end in pairwise(places)]
+    found = [read_in(parts, shape) for parts in (events, [raw[at : at + 1] for at in range(len(raw))], odd)]
+    assert found[0] == found[1] == found[2]
+    assert found[0][1].written == sum(len(text) for text in texts)
+    if shape == "chat":
+        assert found[0][0] == b"".join(event.replace(b',"usage":null', b"") for event in events[:-1])
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
