@@ -5,13 +5,15 @@ import json
 import struct
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_args
 from zlib import crc32
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.sections import FaultKind
 from schemas.state import MeteredRoute
 from sidecar.metering.answers import Answer
 from sidecar.metering.apis import Api, api_of
@@ -91,6 +93,7 @@ def test_a_silent_conversation_is_over_once_and_state_is_bounded() -> None:
     assert len(talk.conversations.over(0, everything=True)) == MOST_RUNS
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=20), max_size=8), st.integers(1, 30), st.sampled_from(["\n\n", "\r\n\r\n"]))
 def test_events_are_found_however_a_stream_is_cut_and_no_byte_is_lost(texts: list[str], step: int, end: str) -> None:
     raw = "".join(
@@ -109,6 +112,7 @@ def read_in(parts: list[bytes], shape: Any) -> tuple[bytes, Answer]:
     return seen, tap.answer
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["chat", "messages", "responses"]),
     st.lists(
@@ -148,6 +152,7 @@ def test_a_part_of_words_alone_is_read_later_to_the_same_end(shape: Any, texts: 
         assert found[0][0] == b"".join(event.replace(b',"usage":null', b"") for event in events[:-1])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_no_bytes_stop_a_cutter(raw: bytes, step: int) -> None:
     for cutter in (ServerSent(), Frames()):
@@ -248,6 +253,7 @@ def test_an_unknown_provider_is_refused_with_those_there_are() -> None:
     assert SidecarSettings(agent_id="a", tenant="t", metering="openai, anthropic").metering == ("openai", "anthropic")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_reasoning_tokens", "input_audio_tokens", "output_citation_tokens", "web_searches"]), st.integers(0, 10**6)))  # fmt: skip
 def test_whatever_a_provider_counts_becomes_usage_that_adds_up(counts: dict[str, int]) -> None:
     found = fitted(counts)
@@ -260,3 +266,12 @@ def test_only_encodings_that_can_be_read_are_asked_for() -> None:
     assert acceptable(None) is None
     assert acceptable("gzip, deflate, br, zstd") == "gzip, deflate"
     assert acceptable("br") == "identity"
+
+
+def test_the_page_about_metering_names_every_route_and_fault() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "metering.md").read_text()
+    for name, route in ROUTES.items():
+        told = upstream(route, None if route.upstream else "https://x.openai.azure.com", {}).told_path
+        assert f"| `{name}` | `http://…{told}` | `{route.variables[0]}` |" in page
+    for kind in get_args(FaultKind):
+        assert (f"| `{kind}` |" in page) == kind.startswith("model_")
