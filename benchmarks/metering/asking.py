@@ -96,7 +96,7 @@ async def _callers(url: str, count: int) -> list[Caller]:
     loop = asyncio.get_running_loop()
     made = []
     for _ in range(count):
-        _, caller = await loop.create_connection(lambda: Caller(parts.path, parts.netloc), parts.hostname, parts.port)
+        _, caller = await loop.create_connection(lambda: Caller(parts.path, parts.netloc), parts.hostname or "", parts.port or 80)
         made.append(caller)
     return made
 

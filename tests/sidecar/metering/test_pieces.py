@@ -123,7 +123,7 @@ def read_in(parts: list[bytes], shape: Any) -> tuple[bytes, Answer]:
 )
 def test_a_part_of_words_alone_is_read_later_to_the_same_end(shape: Any, texts: list[str], cuts: list[int]) -> None:
     """Event by event (most of them put aside), byte by byte (none of them) and in odd pieces: the same answer, the same bytes seen."""
-    told: list[dict[str, Any]] = {
+    every: dict[str, list[dict[str, Any]]] = {
         "chat": [
             *({"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}], "usage": None} for text in texts),
             {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": None},
@@ -138,7 +138,8 @@ def test_a_part_of_words_alone_is_read_later_to_the_same_end(shape: Any, texts: 
             *({"type": "response.output_text.delta", "delta": text} for text in texts),
             {"type": "response.completed", "response": {"id": "r1", "model": "m", "status": "completed", "usage": {"input_tokens": 3}}},
         ],
-    }[shape]  # fmt: skip
+    }  # fmt: skip
+    told = every[shape]
     lines = [json.dumps(one, separators=(",", ":")) for one in told]
     named = [("" if shape == "chat" else f"event: {one['type']}\n") for one in told]
     events = [f"{name}data: {line}\n\n".encode() for name, line in zip(named, lines, strict=True)]
