@@ -24,7 +24,7 @@ HALF_OF: Final = (400.0, 1000.0)
 """Floor and stretch, in calls a second: what is added is measured at half of each, and where that is too much at half of what it can."""
 LITELLM: Final = "AGENTOPS_BENCH_LITELLM"
 """Names the Python that has ``litellm[proxy]``; without it LiteLLM is not measured."""
-_UP_S: Final = 120.0
+_UP_S: Final = 240.0
 
 
 @asynccontextmanager

@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
+from agent_manager.cli.fleet.injecting import fault_params
+from agent_manager.healing.faults import requested
 from schemas.budgets import BudgetFlag
+from schemas.commands import FaultParams
 from schemas.policies import PolicyFlag
+from schemas.state import FaultSet
 from streams.kv import TypedBucket
-from streams.topology import BUDGET_FLAGS, POLICY_FLAGS
+from streams.topology import BUDGET_FLAGS, FAULTS, POLICY_FLAGS
 from tests.conftest import until
 from tests.sidecar.metering.providing import chunks, providing
 from tests.sidecar.running import Sidecar, Telemetry
@@ -241,3 +245,22 @@ async def test_what_cannot_be_is_said_at_the_start(sidecar: Sidecar) -> None:
         await sidecar.start("--metering", "azure", AZURE_OPENAI_ENDPOINT="")
     with pytest.raises(AssertionError, match="'opnai' is no provider that is metered"):
         await sidecar.start("--metering", "opnai")
+
+
+async def test_a_drill_comes_over_nats_and_is_told(sidecar: Sidecar, client: Client, telemetry: Telemetry) -> None:
+    """From the parameters of the command to the answer a client gets."""
+    async with providing() as provider:
+        await sidecar.start("--metering", "openai", AGENTOPS_SIDECAR_UPSTREAM_OPENAI=provider.url)
+        url = f"http://127.0.0.1:{sidecar.run['metering_port']}/openai/v1/chat/completions"
+        params = FaultParams.model_validate(fault_params(kind="model_rate_limit", duration="1m", retry_after_s=20))
+        now = datetime.now(UTC)
+        fault = requested(params, fault_id="f1", by="operator", now=now)
+        bucket = await TypedBucket.open(client, FAULTS, FaultSet)
+        await bucket.put("acme.a1", FaultSet(agent_id="a1", tenant_id="acme", faults=(fault,), updated_at=now))
+        await telemetry.find("fault.injected", fault__kind="model_rate_limit")
+        async with sidecar.http.post(url, json=body()) as response:
+            assert (response.status, response.headers["Retry-After"]) == (429, "20")
+            assert response.headers["X-Agentops-Fault"] == "model_rate_limit; id=f1"
+        told = await telemetry.find("model_call.failed")
+        assert told["attributes"]["agentops.fault"] == "model_rate_limit"
+        assert provider.asked == []
