@@ -7,7 +7,6 @@ from pydantic import Field, JsonValue
 from schemas.model import Count, Finite, Identifier, Instant, Lenient, Name, Text, Token
 from schemas.sections import AgentStatus, Check, Fault, HealthStatus, Metrics
 
-
 MeteredRoute = Literal[
     "openai", "anthropic", "gemini", "vertex", "openrouter", "azure", "bedrock", "groq", "mistral", "deepseek", "cerebras", "xai",
 ]  # fmt: skip

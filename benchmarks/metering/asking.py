@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 BODY: Final = json.dumps(
     {"model": "gpt-4o-mini", "stream": True, "messages": [{"role": "system", "content": "Be brief. " * 20}, {"role": "user", "content": "Hello, how are you?"}]}
 ).encode()  # fmt: skip
+KEY: Final = "sk-bench"
 _PATIENCE_S: Final = 30.0
 
 
@@ -22,7 +23,7 @@ class Caller(asyncio.Protocol):
     """One kept connection; one call at a time."""
 
     def __init__(self, path: str, host: str) -> None:
-        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer sk-bench\r\nContent-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
         self._request = f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
         self._transport: asyncio.Transport | None = None
         self._answered: asyncio.Future[tuple[float, float]] | None = None

@@ -12,7 +12,7 @@ from typing import Final
 import aiohttp
 import psutil
 
-from benchmarks.metering.asking import Asked, at_once, at_rate
+from benchmarks.metering.asking import KEY, Asked, at_once, at_rate
 from benchmarks.parts.part import Bench, Figures
 from service.ports import free_port
 from streams.apply import apply
@@ -66,7 +66,7 @@ async def _sidecar(directory: Path, provider: str, server: EmbeddedServer) -> As
         AGENTOPS_SIDECAR_UPSTREAM_OPENAI=provider, AGENTOPS_LOG_LEVEL="WARNING",
     ) as process:  # fmt: skip
         url = f"http://127.0.0.1:{port}/openai/v1/chat/completions"
-        await _up(url)
+        await _up(url, process)
         yield url, psutil.Process(process.pid)
 
 
@@ -82,12 +82,12 @@ async def _litellm(directory: Path, provider: str, python: str) -> AsyncIterator
     command = (python, "-m", "litellm.proxy.proxy_cli", "--config", str(config), "--port", str(port), "--host", "127.0.0.1")
     async with _process(
         *command, "--num_workers", "1", log=directory / "litellm.log", LITELLM_LOG="ERROR", LITELLM_LOCAL_MODEL_COST_MAP="True",
-        PYTHONPATH="",
+        LITELLM_MASTER_KEY=KEY, PYTHONPATH="",
     ) as process:  # fmt: skip
         drained = asyncio.create_task(_drain(process))
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         try:
-            await _up(url)
+            await _up(url, process)
             yield url, psutil.Process(process.pid)
         finally:
             drained.cancel()
@@ -99,16 +99,19 @@ async def _drain(process: asyncio.subprocess.Process) -> None:
         pass
 
 
-async def _up(url: str) -> None:
+async def _up(url: str, process: asyncio.subprocess.Process) -> None:
+    asked = {"model": "gpt-4o-mini", "stream": True, "messages": []}
     async with aiohttp.ClientSession() as session, asyncio.timeout(_UP_S):
         while True:
             try:
-                async with session.post(url, json={"model": "gpt-4o-mini", "stream": True, "messages": []}) as response:
+                async with session.post(url, json=asked, headers={"Authorization": f"Bearer {KEY}"}) as response:
                     await response.read()
                     if response.status == 200:
                         return
             except aiohttp.ClientError:
                 pass
+            if process.returncode is not None:
+                raise RuntimeError(f"it ended with exit code {process.returncode} instead of answering")
             await asyncio.sleep(0.2)
 
 
