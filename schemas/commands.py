@@ -33,6 +33,7 @@ class FaultParams(Wire):
     jitter_ms: float | None = Field(default=None, ge=0, le=600_000)
     rate: float | None = Field(default=None, ge=0, le=1)
     status_code: int | None = Field(default=None, ge=400, le=599)
+    retry_after_s: float | None = Field(default=None, ge=0, le=86_400)
     reason: Text | None = None
 
 

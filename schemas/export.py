@@ -22,6 +22,7 @@ from schemas.dead_letters import DeadLetter
 from schemas.events import AcceptedEvent, Event
 from schemas.keys import ApiKey
 from schemas.ledger import LedgerEntry
+from schemas.policies import PolicyFlag
 from schemas.prices.book import Book, StoredBook
 from schemas.prices.overrides import PriceChange, PriceChanged, Revision
 from schemas.queries import QUERIES, Page, QueryError
@@ -58,6 +59,7 @@ EXPORTED: Final[dict[str, type[BaseModel]]] = {
     "api-key": ApiKey,
     "budget-definition": BudgetDefinition,
     "budget-flag": BudgetFlag,
+    "policy-flag": PolicyFlag,
     "budgets-params": BudgetsParams,
     "budgets-page": BudgetsPage,
     "snapshot-request": SnapshotRequest,

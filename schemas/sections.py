@@ -24,7 +24,11 @@ StepStatus = Literal["running", "completed", "failed", "cancelled"]
 HealthStatus = Literal["HEALTHY", "UNHEALTHY", "RECOVERING"]
 AgentStatus = Literal["starting", "running", "stopped", "error", "inactive"]
 Severity = Literal["info", "warning", "critical"]
-FaultKind = Literal["latency", "error", "crash", "hang", "blackhole"]
+FaultKind = Literal[
+    "latency", "error", "crash", "hang", "blackhole",
+    "model_rate_limit", "model_error", "model_slow", "model_stall", "model_truncate", "model_malformed",
+]  # fmt: skip
+"""The ``model_`` ones concern calls of models through the metering proxy, the others the agent itself."""
 ProbeKind = Literal["http", "tcp", "process"]
 
 
@@ -315,8 +319,10 @@ class Fault(Wire):
     latency_ms: Milliseconds | None = None
     jitter_ms: Milliseconds | None = None
     rate: Ratio | None = None
-    """Share of requests that fail, for ``error``."""
+    """Share of requests that fail, for ``error`` and the ``model_`` kinds."""
     status_code: Annotated[int, Field(ge=400, le=599)] | None = None
+    retry_after_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    """What ``model_rate_limit`` tells the client to wait."""
     injected_by: Name | None = None
     reason: Text | None = None
 

@@ -7,6 +7,11 @@ from pydantic import Field, JsonValue
 from schemas.model import Count, Finite, Identifier, Instant, Lenient, Name, Text, Token
 from schemas.sections import AgentStatus, Check, Fault, HealthStatus, Metrics
 
+MeteredRoute = Literal[
+    "openai", "anthropic", "gemini", "vertex", "openrouter", "azure", "bedrock", "groq", "mistral", "deepseek", "cerebras", "xai",
+]  # fmt: skip
+"""Model providers whose calls a sidecar can meter."""
+
 
 class ProbeConfig(Lenient):
     """How the sidecar asks whether the agent is alive."""
@@ -53,6 +58,8 @@ class AgentRecord(Lenient):
     """The agent's own port; 0 lets the manager choose one."""
     proxy_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Where the sidecar answers for it; 0 lets the manager choose one and keep it."""
+    metering: tuple[MeteredRoute, ...] = ()
+    """Providers whose calls the sidecar meters: it tells the agent its own address in place of theirs."""
     probes: tuple[ProbeConfig, ...] = ()
     heartbeat_interval_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     healing: HealingConfig = HealingConfig()

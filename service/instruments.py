@@ -92,6 +92,12 @@ PROXY_REQUESTS: Final = Counter(
     "agentops_proxy_requests_total", "Requests through the sidecar's proxy.", ["outcome"], registry=REGISTRY
 )
 PROXY_SECONDS: Final = Histogram("agentops_proxy_seconds", "Latency of those requests.", buckets=_LATENCY, registry=REGISTRY)
+METERED_CALLS: Final = Counter(
+    "agentops_metered_calls_total", "Model calls through the metering proxy.", ["provider", "outcome"], registry=REGISTRY
+)
+METERED_SECONDS: Final = Histogram(
+    "agentops_metered_seconds", "Their length, to the last byte.", buckets=_LATENCY, registry=REGISTRY
+)
 SPOOL_BYTES: Final = Gauge("agentops_spool_bytes", "Bytes waiting on disk for NATS.", registry=REGISTRY)
 SPOOL_DROPPED: Final = Counter(
     "agentops_spool_dropped_total",

@@ -28,9 +28,15 @@ def telemetry(settings: SidecarSettings, inherited: Mapping[str, str], door_url:
 
 
 def environment(
-    settings: SidecarSettings, inherited: Mapping[str, str], *, nats_url: str, door_url: str, port: int
+    settings: SidecarSettings,
+    inherited: Mapping[str, str],
+    *,
+    nats_url: str,
+    door_url: str,
+    port: int,
+    models: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """What the agent's process is told: what was inherited without the sidecar's own, and who it is."""
+    """What the agent's process is told: what was inherited without the sidecar's own, who it is, and where its ``models`` are."""
     given = {name: value for name, value in inherited.items() if name not in _OWN_RIGHTS and not name.startswith(_OWN_SETTINGS)}
     return (
         given
@@ -46,6 +52,7 @@ def environment(
             "AGENTOPS_WORKSPACE": settings.workspace or "",
             "AGENTOPS_PROJECT": settings.project or "",
             "PORT": str(port),
+            **(models or {}),
         }
     )
 
@@ -59,10 +66,10 @@ class Agent:
         self.process: AgentProcess | None = None
         self.stopping = False
 
-    async def start(self, *, nats_url: str, door_url: str, port: int) -> None:
+    async def start(self, *, nats_url: str, door_url: str, port: int, models: Mapping[str, str] | None = None) -> None:
         """Its process runs or has ended; nothing where it runs elsewhere."""
         if self._settings.url is None:
-            told = environment(self._settings, os.environ, nats_url=nats_url, door_url=door_url, port=port)
+            told = environment(self._settings, os.environ, nats_url=nats_url, door_url=door_url, port=port, models=models)
             log_path = self._settings.agent_directory / "agent.log"
             self.process = AgentProcess(self._settings.command, told, self._settings.working_directory, log_path)
             await self.process.start()

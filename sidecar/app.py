@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
+from schemas.budgets import BudgetFlag
 from schemas.sections import Tenant
 from service.door import HealthDoor
 from service.ports import free_port
@@ -17,14 +18,18 @@ from service.signals import stop_event
 from sidecar import reports
 from sidecar.agent import Agent
 from sidecar.control import FaultWatch
-from sidecar.denials import Denials, DenialWatch
+from sidecar.denials import Denials
 from sidecar.door import Door
 from sidecar.enforcement import Enforcer
 from sidecar.farewell import restarting
 from sidecar.fault_memory import FaultMemory
+from sidecar.flags import FlagWatch
 from sidecar.heartbeats import Heart
 from sidecar.intake import SpoolIntake
 from sidecar.listener import PATIENCE_S, CannotStartError, Listener, reachable
+from sidecar.metering.calls import Owner
+from sidecar.metering.parts import Metering
+from sidecar.metering.providers import UnknownUpstreamError
 from sidecar.otlp.doors import OtlpDoors
 from sidecar.otlp.sources import Source, attributed
 from sidecar.patience import Patience
@@ -36,10 +41,15 @@ from sidecar.settings import SidecarSettings
 from sidecar.shipping import Nats, Shipper
 from sidecar.spool import Spool, SpoolBusyError
 from streams.settings import NatsSettings
+from streams.topology import BUDGET_FLAGS
 
 log = structlog.get_logger(__name__)
 
 _FLUSH_S: Final = 2.0
+_LASTING: Final = frozenset({
+    "shipping", "faults", "probes", "heart", "failures", "nats", "metering", "metering-telling",
+})  # fmt: skip
+"""Tasks that end only with the sidecar."""
 
 
 class Sidecar:
@@ -50,6 +60,10 @@ class Sidecar:
         self._nats_settings = nats_settings
         self._began_at = datetime.now(UTC)
         self._agent = Agent(settings, self._began_at)
+        try:
+            upstreams = settings.upstreams(os.environ)
+        except UnknownUpstreamError as error:
+            raise CannotStartError(str(error)) from error
         self._directory = settings.agent_directory
         self._tasks: list[asyncio.Task[None]] = []
         try:
@@ -94,6 +108,22 @@ class Sidecar:
         self._proxy = Proxy(
             target, self._enforcer, self._agent.away, lambda: self._reporter.agent_status() == "starting", self._denials
         )
+        self._metering: Metering | None = None
+        self._metering_listener: Listener | None = None
+        if upstreams:
+            owner = Owner(self._identity.tenant, settings.agent_id)
+            self._metering = Metering(
+                upstreams, owner, self._enforcer, self._denials, SpoolIntake(self._shipper), self._directory
+            )
+            self._metering_listener = Listener(
+                self._metering.application(),
+                settings.host,
+                settings.metering_port,
+                "metering proxy",
+                bears=Patience(connections=None),
+                auto_decompress=False,
+                handler_cancellation=True,
+            )
         self._health_door = HealthDoor("sidecar", self._waiting_for)
         whose = Source(settings.tenant, settings.agent_id, settings.workspace, settings.project)
         self._otlp = OtlpDoors(SpoolIntake(self._shipper), lambda headers: attributed(whose, headers))
@@ -144,7 +174,14 @@ class Sidecar:
         return f"http://{reachable(self._settings.host)}:{self._door_listener.port}"
 
     def _listeners(self) -> list[Listener]:
-        return [one for one in (self._proxy_listener, self._door_listener, self._otlp_listener) if one is not None]
+        every = (self._proxy_listener, self._door_listener, self._otlp_listener, self._metering_listener)
+        return [one for one in every if one is not None]
+
+    def _models(self) -> dict[str, str]:
+        """Where the agent's models are, as it is told."""
+        if self._metering is None or self._metering_listener is None:
+            return {}
+        return self._metering.environment(f"http://{reachable(self._settings.host)}:{self._metering_listener.port}")
 
     def _write_run_file(self) -> None:
         known = {
@@ -155,6 +192,7 @@ class Sidecar:
             "otlp_port": None if self._otlp_listener is None else self._otlp_listener.port,
             "otlp_grpc_port": self._otlp_grpc_port,
             "agent_port": self._agent_port or None,
+            "metering_port": None if self._metering_listener is None else self._metering_listener.port,
             "started_at": self._began_at.isoformat(),
         }
         _replace(self._directory / "sidecar.json", orjson.dumps(known))
@@ -167,6 +205,8 @@ class Sidecar:
             await self._proxy_listener.start()
             if self._otlp_listener is not None:
                 await self._otlp_listener.start()
+            if self._metering_listener is not None:
+                await self._metering_listener.start()
             if (grpc_port := self._settings.otlp_grpc_port) is not None:
                 self._otlp_grpc_port = await self._otlp.open_grpc(self._settings.host, grpc_port)
         except CannotStartError:
@@ -175,7 +215,9 @@ class Sidecar:
             self._spool.close()
             raise
         self._enforcer.resume()
-        await self._agent.start(nats_url=self._nats_settings.shown_url(), door_url=self._door_url(), port=self._agent_port)
+        await self._agent.start(
+            nats_url=self._nats_settings.shown_url(), door_url=self._door_url(), port=self._agent_port, models=self._models()
+        )
         if self._agent.process is None:
             self._reporter.agent_event("agent.started", "starting", f"watching {self._settings.url}")
         else:
@@ -191,6 +233,7 @@ class Sidecar:
             (self._heart.run(), "heart"),
             (self._reporter.tell_failures(), "failures"),
             (self._follow_nats(), "nats"),
+            *(() if self._metering is None else self._metering.works()),
         ):
             self._spawn(work, name)
         log.info(
@@ -199,6 +242,7 @@ class Sidecar:
             proxy_port=self._proxy_listener.port,
             door_port=self._door_listener.port,
             agent_port=self._agent_port or None,
+            metering=list(self._settings.metering) or None,
         )
 
     async def _follow_nats(self) -> None:
@@ -207,7 +251,10 @@ class Sidecar:
         self._reporter.tell_again()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._faults.run(client), name="faults-follow")
-            group.create_task(DenialWatch(self._settings.tenant, self._denials).run(client), name="denials-follow")
+            watch = FlagWatch(self._settings.tenant, BUDGET_FLAGS, BudgetFlag, self._denials)
+            group.create_task(watch.run(client), name="denials-follow")
+            if self._metering is not None:
+                group.create_task(self._metering.follow(client), name="policies-follow")
 
     async def _watch(self, process: AgentProcess) -> None:
         ended = await process.wait()
@@ -221,9 +268,7 @@ class Sidecar:
     async def run(self, until: asyncio.Event) -> str | None:
         """Returns when it is time to stop: None when asked, else what died. Half a sidecar would look alive."""
         waiting = asyncio.create_task(until.wait(), name="stop")
-        lasting = [
-            task for task in self._tasks if task.get_name() in {"shipping", "faults", "probes", "heart", "failures", "nats"}
-        ]
+        lasting = [task for task in self._tasks if task.get_name() in _LASTING]
         done, _ = await asyncio.wait({waiting, *lasting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         for task in done - {waiting}:
@@ -243,6 +288,9 @@ class Sidecar:
         if self._agent.process is not None:
             await self._agent.process.stop(self._settings.stop_timeout_s)
         self._reporter.failed_requests(last=True)
+        if self._metering is not None and self._metering_listener is not None:
+            await self._metering_listener.stop()
+            await self._metering.close()
         # One that had crashed is told of again when it is stopped on purpose: the silence that follows is no trouble.
         if not already_told or died is None:
             self._reporter.agent_event("agent.stopped", "stopped", reason, mark=reports.RESTARTING if again else None)

@@ -43,6 +43,13 @@ def parser() -> argparse.ArgumentParser:
     add("--door-port", type=int, metavar="PORT", help="where POST /v1/events listens (default 0: a free one)")
     add("--otlp-port", type=int, metavar="PORT", help="where OTLP/HTTP listens besides the door (default: only at the door)")
     add("--otlp-grpc-port", type=int, metavar="PORT", help="where OTLP/gRPC listens (default: nowhere)")
+    add(
+        "--metering",
+        action="append",
+        metavar="PROVIDER",
+        help="meter the agent's calls of this model provider: openai, anthropic, gemini, …; repeatable (default: none)",
+    )
+    add("--metering-port", type=int, metavar="PORT", help="where the metering proxy listens (default 0: a free one)")
     add("--host", help="address of proxy and doors (default 127.0.0.1)")
     add("--advertise", metavar="HOST", help="host name under which others reach the proxy")
     add(
@@ -85,7 +92,7 @@ _OPTION = {"heartbeat_s": "heartbeat", "start_grace_s": "start-grace", "stop_tim
 def _option(loc: str) -> str:
     """The option of a setting; those that have none are environment variables."""
     name = loc.removeprefix("$").removeprefix(".").partition("[")[0]
-    if name in {"spool_max_bytes", "spool_sync"}:
+    if name in {"spool_max_bytes", "spool_sync"} or name.startswith("upstream_"):
         return f"AGENTOPS_SIDECAR_{name.upper()}"
     return f"--{_OPTION.get(name, name.replace('_', '-'))}" if name else "options"
 

@@ -51,16 +51,17 @@ def end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
 
 
-class _Relayed(web.StreamResponse):
-    """The agent's answer, with the agent's headers."""
+class Relayed(web.StreamResponse):
+    """An answer passed on, with the headers it came with."""
 
     def __init__(self, upstream: aiohttp.ClientResponse) -> None:
         super().__init__(status=upstream.status, reason=upstream.reason, headers=end_to_end(upstream.headers))
         self.said = frozenset(name.lower() for name in upstream.headers)
 
 
-async def _only_what_the_agent_said(_: web.Request, response: web.StreamResponse) -> None:
-    if isinstance(response, _Relayed):
+async def only_what_was_said(_: web.Request, response: web.StreamResponse) -> None:
+    """Takes back the headers that aiohttp adds to a relayed answer."""
+    if isinstance(response, Relayed):
         for name in (hdrs.SERVER, hdrs.DATE, hdrs.CONTENT_TYPE):
             if name.lower() not in response.said:
                 response.headers.pop(name, None)
@@ -141,7 +142,7 @@ class Proxy:
     def application(self) -> web.Application:
         """The proxy as an aiohttp application; run it with ``auto_decompress=False`` and ``handler_cancellation=True``."""
         application = web.Application(client_max_size=0)
-        application.on_response_prepare.append(_only_what_the_agent_said)
+        application.on_response_prepare.append(only_what_was_said)
         application.router.add_route("*", "/{path:.*}", self._handle)
         application.cleanup_ctx.append(self._client)
         return application
@@ -244,7 +245,7 @@ class Proxy:
     async def _relay(
         self, request: web.Request, upstream: aiohttp.ClientResponse
     ) -> tuple[web.StreamResponse, str, float | None]:
-        response = _Relayed(upstream)
+        response = Relayed(upstream)
         answered_at = time.monotonic() if upstream.content_type in _STREAMS else None
         if upstream.content_length is None and request.version == aiohttp.HttpVersion11:
             response.enable_chunked_encoding()

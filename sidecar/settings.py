@@ -1,5 +1,6 @@
 """What a sidecar is told: by its command line, else by its environment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.model import Token
 from schemas.state import ProbeConfig
+from sidecar.metering.providers import ROUTES, Upstream, upstream
 from sidecar.probes import parse
 from streams.subjects import RESERVED_AGENT_ID
 
@@ -45,6 +47,36 @@ class SidecarSettings(BaseSettings):
     """Where OTLP over HTTP listens besides the local door, which takes it, too; 0 takes a free one. None: only there."""
     otlp_grpc_port: Port | None = None
     """Where OTLP over gRPC listens; 0 takes a free one. None: nowhere, and its library's 20 MB are not loaded."""
+    metering: Annotated[tuple[str, ...], NoDecode] = ()
+    """Model providers whose calls are metered, by route: the agent is told the sidecar's address in place of theirs. In the
+    environment separated by spaces. None given: nothing listens, and the agent's calls go where they always did."""
+    metering_port: Port = 0
+    """Where the metering proxy listens; 0 takes a free one."""
+    upstream_openai: str | None = None
+    """Where calls of this route go, instead of the provider's own address: a base URL. None: where the agent's environment says,
+    else the provider's own."""
+    upstream_anthropic: str | None = None
+    """As ``upstream_openai``."""
+    upstream_gemini: str | None = None
+    """As ``upstream_openai``."""
+    upstream_vertex: str | None = None
+    """As ``upstream_openai``."""
+    upstream_openrouter: str | None = None
+    """As ``upstream_openai``."""
+    upstream_azure: str | None = None
+    """As ``upstream_openai``; has no default, because each resource has an address of its own."""
+    upstream_bedrock: str | None = None
+    """As ``upstream_openai``; the default is that of AWS_REGION."""
+    upstream_groq: str | None = None
+    """As ``upstream_openai``."""
+    upstream_mistral: str | None = None
+    """As ``upstream_openai``."""
+    upstream_deepseek: str | None = None
+    """As ``upstream_openai``."""
+    upstream_cerebras: str | None = None
+    """As ``upstream_openai``."""
+    upstream_xai: str | None = None
+    """As ``upstream_openai``."""
     host: str = "127.0.0.1"
     """Address of proxy and doors. Loopback unless others must reach the agent through the proxy (containers)."""
     advertise: str | None = None
@@ -76,6 +108,15 @@ class SidecarSettings(BaseSettings):
             tuple(parse(item) if isinstance(item, str) else item for item in specs) if isinstance(specs, list | tuple) else specs
         )
 
+    @field_validator("metering", mode="before")
+    @classmethod
+    def _known_routes(cls, value: object) -> object:
+        names = value.replace(",", " ").split() if isinstance(value, str) else value
+        for name in names if isinstance(names, list | tuple) else ():
+            if name not in ROUTES:
+                raise ValueError(f"{name!r} is no provider that is metered: choose from {', '.join(ROUTES)}")
+        return tuple(dict.fromkeys(names)) if isinstance(names, list | tuple) else names
+
     @field_validator("agent_id")
     @classmethod
     def _not_reserved(cls, value: str) -> str:
@@ -95,6 +136,10 @@ class SidecarSettings(BaseSettings):
             return self.probes
         has_process = self.url is None or self.pid is not None
         return (ProbeConfig(kind="process" if has_process else "tcp"),)
+
+    def upstreams(self, environment: Mapping[str, str]) -> dict[str, Upstream]:
+        """Where each metered route leads; raises UnknownUpstreamError."""
+        return {name: upstream(ROUTES[name], getattr(self, f"upstream_{name}"), environment) for name in self.metering}
 
     @property
     def agent_directory(self) -> Path:

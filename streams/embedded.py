@@ -44,6 +44,7 @@ ROLES: Final[dict[str, list[str]]] = {
         "$KV.budgets.>",
         "$KV.api_keys.>",
         "audit.*.api_keys",
+        "$KV.policy_flags.>",
     ],
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
     "sidecar": [*_READ, "telemetry.>", "agent.>"],

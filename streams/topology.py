@@ -94,6 +94,7 @@ LEASES_FORGOTTEN: Final = timedelta(hours=1)
 BUDGETS: Final = "budgets"
 BUDGET_FLAGS: Final = "budget_flags"
 API_KEYS: Final = "api_keys"
+POLICY_FLAGS: Final = "policy_flags"
 
 
 def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
@@ -107,6 +108,7 @@ def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
         (BUDGETS, 64, "What may be spent, by whom, in which period, with its history"),
         (BUDGET_FLAGS, 1, "Spent budgets by which doors refuse, each until its period ends"),
         (API_KEYS, 8, "Who may send events for which tenant at a gateway: hashes of keys, never keys"),
+        (POLICY_FLAGS, 64, "Policies by which doors refuse model calls, with their history"),
         (PRICES, 8, "Price books and what is in force, each version for ever under a key of its own"),
         (CHECKPOINTS, 1, "State of processors without output of their own, with the stream offset it belongs to"),
         (LEASES, 1, "Which instance of a processor works on which partition; key <processor>.<partition>"),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 
 from schemas.errors import json_path, shown
 from schemas.model import Name, Text, Token
-from schemas.state import AgentRecord, HealingConfig, ProbeConfig
+from schemas.state import AgentRecord, HealingConfig, MeteredRoute, ProbeConfig
 from schemas.wording import said
 from streams.subjects import RESERVED_AGENT_ID
 
@@ -83,6 +83,7 @@ class Manifest(_Strict):
     environment_name: Name = "dev"
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     proxy_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    metering: tuple[MeteredRoute, ...] = ()
     probes: tuple[_Probe, ...] = ()
     heartbeat_interval_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     healing: _Healing = _Healing()
@@ -197,6 +198,7 @@ def _record(manifest: Manifest, directory: Path, *, default_tenant: str, now: da
         environment=manifest.environment,
         port=manifest.port,
         proxy_port=manifest.proxy_port,
+        metering=manifest.metering,
         probes=tuple(ProbeConfig(**probe.model_dump()) for probe in manifest.probes),
         heartbeat_interval_s=manifest.heartbeat_interval_s,
         healing=HealingConfig(**manifest.healing.model_dump()),

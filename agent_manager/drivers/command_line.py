@@ -25,6 +25,8 @@ def sidecar(record: AgentRecord, ports: Ports, data: Path) -> list[str]:
         line += ["--project", record.project_id]
     line += ["--name", record.name, "--version", record.version, "--agent-type", record.agent_type]
     line += ["--port", str(ports.agent), "--proxy-port", str(ports.proxy), "--door-port", str(ports.door)]
+    for route in record.metering:
+        line += ["--metering", route]
     for probe in record.probes:
         line += ["--probe", probe.model_dump_json()]
     line += ["--heartbeat", f"{record.heartbeat_interval_s:g}", "--stop-timeout", f"{record.stop_timeout_s:g}"]

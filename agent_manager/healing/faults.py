@@ -22,6 +22,7 @@ def requested(params: FaultParams, *, fault_id: str, by: str, now: datetime) -> 
         jitter_ms=params.jitter_ms,
         rate=params.rate,
         status_code=params.status_code,
+        retry_after_s=params.retry_after_s,
         injected_by=by,
         reason=params.reason,
     )

@@ -100,6 +100,16 @@ def active_faults(parts: AgentParts, now_ms: int) -> list[Fault]:
     return [fault for fault in parts.faults.faults if (milliseconds(fault.until) or 0) > now_ms]
 
 
+_OF_MODELS: Final = {
+    "model_rate_limit": "model: 429",
+    "model_error": "model: errors",
+    "model_slow": "model: slow",
+    "model_stall": "model: stalls",
+    "model_truncate": "model: breaks off",
+    "model_malformed": "model: no JSON",
+}
+
+
 def fault_label(fault: Fault) -> str:
     """``+2,500 ms``, ``100 % errors``: what the fault does."""
     if fault.kind == "latency":
@@ -108,6 +118,9 @@ def fault_label(fault: Fault) -> str:
     if fault.kind == "error":
         rate = 1.0 if fault.rate is None else fault.rate
         return f"{rate * 100:g} % errors"
+    if fault.kind.startswith("model_"):
+        share = "" if fault.rate is None else f", {fault.rate * 100:g} %"
+        return f"{_OF_MODELS[fault.kind]}{share}"
     return {"crash": "crash", "hang": "hang", "blackhole": "no answers"}[fault.kind]
 
 

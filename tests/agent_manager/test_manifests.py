@@ -37,6 +37,7 @@ command: [python, service.py, --port, 1]
 working_directory: work
 environment: {KEY: "${KEY}", LEVEL: 3, DEBUG: true}
 port: 0
+metering: [openai, anthropic]
 probes: [{kind: http, path: /health, interval_s: 1}, {kind: process}]
 heartbeat_interval_s: 5
 healing: {enabled: false, max_restarts: 2}
@@ -53,13 +54,16 @@ metadata: {capabilities: [chat]}
     assert record.command == ("python", "service.py", "--port", "1")
     assert record.environment == {"KEY": "${KEY}", "LEVEL": "3", "DEBUG": "true"}
     assert record.working_directory == str(tmp_path / "work")
+    assert record.metering == ("openai", "anthropic")
+    line = " ".join(sidecar(record, Ports(1, 2, 3), tmp_path))
+    assert "--metering openai --metering anthropic" in line
     assert (record.healing.enabled, record.healing.max_restarts, record.updated_by) == (False, 2, "discovery")
 
 
 def test_every_wrong_field_is_named_with_its_value_and_the_way_out(tmp_path: Path) -> None:
     told = problems_of(
         tmp_path,
-        'agent_id: "my agent"\ncomand: [x]\nport: "80"\nautostart: perhaps\nhealing: {max_restart: 3}\nprobes: [{kind: ping}]\n',
+        'agent_id: "my agent"\ncomand: [x]\nport: "80"\nautostart: perhaps\nhealing: {max_restart: 3}\nprobes: [{kind: ping}]\nmetering: [opnai]\n',
     )
     assert told["$.agent_id"].endswith("|my agent|Use 1 to 64 of A-Z a-z 0-9 _ -")
     assert told["$.comand"].endswith("Did you mean 'command'?")
@@ -67,6 +71,7 @@ def test_every_wrong_field_is_named_with_its_value_and_the_way_out(tmp_path: Pat
     assert "|80|Write a whole number" in told["$.port"]
     assert "|perhaps|" in told["$.autostart"]
     assert told["$.healing.max_restart"].endswith("Did you mean 'max_restarts'?")
+    assert "'openai', 'anthropic'" in told["$.metering[0]"]
     assert "'http', 'tcp' or 'process'" in told["$.probes[0].kind"]
 
 

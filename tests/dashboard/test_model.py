@@ -108,6 +108,8 @@ def test_a_fault_says_what_it_does_and_whether_it_is_in_force() -> None:
     assert told[0]["applied"]
     rate = faults(kind="error", latency_ms=None, rate=1.0)
     assert shown(faults=rate, observation=observation())["faults"][0]["label"] == "100 % errors"
+    of_models = faults(kind="model_rate_limit", latency_ms=None, rate=0.5)
+    assert shown(faults=of_models, observation=observation())["faults"][0]["label"] == "model: 429, 50 %"
 
 
 def test_a_fault_the_sidecar_still_reports_is_shown_as_ending() -> None:

@@ -9,7 +9,10 @@ from agent_manager.cli.options import Data, Json, OneTenant, Timeout
 
 app = typer.Typer(no_args_is_help=True, help="Break agents on purpose, for a limited time, and see them heal.")
 
-Kind = Literal["latency", "error", "crash", "hang", "blackhole"]
+Kind = Literal[
+    "latency", "error", "crash", "hang", "blackhole",
+    "model_rate_limit", "model_error", "model_slow", "model_stall", "model_truncate", "model_malformed",
+]  # fmt: skip
 
 
 @app.command(
@@ -19,12 +22,13 @@ def inject(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="Agent id.", show_default=False, autocompletion=completion.agents)],
     kind: Annotated[
         Kind,
-        typer.Argument(help="latency: slow answers; error: failing answers; crash: SIGKILL; hang: SIGSTOP; blackhole: no answers.", show_default=False),
+        typer.Argument(help="latency: slow answers; error: failing answers; crash: SIGKILL; hang: SIGSTOP; blackhole: no answers. Of model calls, for agents that are metered: model_rate_limit: 429; model_error: 500 (or --status-code 529); model_slow: a late first token; model_stall, model_truncate, model_malformed: answers that stop, break off, are no JSON.", show_default=False),
     ],
-    latency_ms: Annotated[float | None, typer.Option("--latency-ms", help="Added to every request (latency).", show_default=False)] = None,
+    latency_ms: Annotated[float | None, typer.Option("--latency-ms", help="Added to every request (latency), or before the first token (model_slow).", show_default=False)] = None,
     jitter_ms: Annotated[float | None, typer.Option("--jitter-ms", help="Spread around it.", show_default=False)] = None,
-    rate: Annotated[float | None, typer.Option("--rate", help="Share of requests that fail, 0 to 1 (error).", show_default=False)] = None,
-    status_code: Annotated[int | None, typer.Option("--status-code", help="What failing requests are answered (error).", show_default=False)] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Share of requests that fail, 0 to 1 (error, model_…).", show_default=False)] = None,
+    status_code: Annotated[int | None, typer.Option("--status-code", help="What failing requests are answered (error, model_error).", show_default=False)] = None,
+    retry_after_s: Annotated[float | None, typer.Option("--retry-after", help="Seconds that model_rate_limit tells clients to wait.", show_default=False)] = None,
     duration: Annotated[str, typer.Option("--duration", help="How long: 30s, 5m, 1h. The sidecar ends it by itself.")] = "5m",
     reason: Annotated[str | None, typer.Option("--reason", help="Kept in the audit trail.", show_default=False)] = None,
     data: Data = None, tenant: OneTenant = None, timeout: Timeout = 30, as_json: Json = False,
@@ -40,6 +44,7 @@ def inject(
         jitter_ms=jitter_ms,
         rate=rate,
         status_code=status_code,
+        retry_after_s=retry_after_s,
         reason=reason,
     )
     tell(data, [agent], tenant, "inject_fault", params, timeout_s=timeout, as_json=as_json)

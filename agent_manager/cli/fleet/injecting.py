@@ -24,7 +24,9 @@ def fault_params(*, kind: str, duration: str, **given: Any) -> dict[str, JsonVal
         params = FaultParams(kind=kind, duration_s=duration_s, **given)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(
-            found.told(f"--{found.loc.removeprefix('$.').replace('_', '-').replace('duration-s', 'duration')}")
+            found.told(
+                f"--{found.loc.removeprefix('$.').replace('_', '-').replace('duration-s', 'duration').replace('after-s', 'after')}"
+            )
             for found in field_errors(error)
         )
         raise CommandFailedError(problems, code=2) from error
