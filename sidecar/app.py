@@ -16,6 +16,7 @@ from service.ports import free_port
 from service.signals import stop_event
 from sidecar import reports
 from sidecar.agent import Agent
+from sidecar.content import IN_FORCE, PolicyMemory
 from sidecar.control import FaultWatch
 from sidecar.denials import Denials, DenialWatch
 from sidecar.door import Door
@@ -31,6 +32,7 @@ from sidecar.reporter import Reporter
 from sidecar.settings import SidecarSettings
 from sidecar.shipping import Nats, Shipper
 from sidecar.spool import Spool, SpoolBusyError
+from streams.content import PolicyWatch
 from streams.settings import NatsSettings
 
 log = structlog.get_logger(__name__)
@@ -87,6 +89,8 @@ class Sidecar:
             project=settings.project,
             path=self._directory / "denials.json",
         )
+        self._policies = PolicyMemory(self._directory / "content.json")
+        self._policies.recall()
         self._proxy = Proxy(
             target, self._enforcer, self._agent.away, lambda: self._reporter.agent_status() == "starting", self._denials
         )
@@ -178,6 +182,9 @@ class Sidecar:
         self._reporter.tell_again()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._faults.run(client), name="faults-follow")
+            group.create_task(
+                PolicyWatch(IN_FORCE, self._settings.tenant, self._policies.write).run(client), name="content-follow"
+            )
             group.create_task(DenialWatch(self._settings.tenant, self._denials).run(client), name="denials-follow")
 
     async def _watch(self, process: AgentProcess) -> None:

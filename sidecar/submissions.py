@@ -8,6 +8,7 @@ import orjson
 from schemas.errors import FieldError, shown
 from schemas.events import Event
 from schemas.reading import read_event
+from sidecar.content import treated_line
 from sidecar.frames import Record
 from sidecar.messages import MIXED
 from streams.micro_batches import lines
@@ -36,11 +37,6 @@ class Submission:
 
     records: tuple[Record, ...]
     rejected: tuple[Rejection, ...]
-
-
-def _one_line(raw: bytes) -> bytes:
-    # In JSON a raw line break can only stand between tokens.
-    return raw.replace(b"\r", b" ").replace(b"\n", b" ")
 
 
 def _events(body: bytes, *, ndjson: bool) -> list[bytes]:
@@ -72,7 +68,7 @@ def read(body: bytes, *, ndjson: bool, tenant: str, agent: str) -> Submission:
             rejected.append(Rejection(index, "tenant_mismatch", (error,)))
         else:
             kind = event.kind if event.run.agent_id == agent else MIXED
-            records.append(Record(kind, str(event.event_id), _one_line(raw)))
+            records.append(Record(kind, str(event.event_id), treated_line(raw, event)))
     if not records and not rejected:
         rejected.append(Rejection(0, "empty", (FieldError(loc="$", msg="the body holds no event"),)))
     return Submission(tuple(records), tuple(rejected))

@@ -93,6 +93,7 @@ LEASES_FORGOTTEN: Final = timedelta(hours=1)
 """What instances that are no more have left behind."""
 BUDGETS: Final = "budgets"
 BUDGET_FLAGS: Final = "budget_flags"
+CONTENT: Final = "content"
 
 
 def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
@@ -105,6 +106,7 @@ def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
         (ACKNOWLEDGEMENTS, 1, "Alerts a person has acknowledged"),
         (BUDGETS, 64, "What may be spent, by whom, in which period, with its history"),
         (BUDGET_FLAGS, 1, "Spent budgets by which doors refuse, each until its period ends"),
+        (CONTENT, 64, "What becomes of prompts, completions and findings, by tenant, with its history; no entry: off"),
         (PRICES, 8, "Price books and what is in force, each version for ever under a key of its own"),
         (CHECKPOINTS, 1, "State of processors without output of their own, with the stream offset it belongs to"),
         (LEASES, 1, "Which instance of a processor works on which partition; key <processor>.<partition>"),

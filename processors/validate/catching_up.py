@@ -11,8 +11,8 @@ import orjson
 import structlog
 from nats.aio.client import Client
 
+from processors.validate.identity import payload_hash, without_ingest
 from processors.validate.index import DuplicateIndex
-from processors.validate.judging import payload_hash, without_ingest
 from schemas.ids import event_key
 from streams import subjects, topology
 from streams.messages import Received

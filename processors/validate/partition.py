@@ -28,6 +28,7 @@ from service.instruments import (
     EVENTS_VALID,
 )
 from streams import progress, subjects, topology
+from streams.content import Policies
 from streams.covering import CoveredWriter
 from streams.messages import Received
 
@@ -51,6 +52,7 @@ class Judgement:
     quota: DeadQuota
     memory: Memory
     purger: Purger
+    policies: Policies
 
 
 class PartitionWork:
@@ -140,9 +142,9 @@ class PartitionWork:
             if not self._alone:
                 await memory.keep_up()
             began = time.perf_counter()
-            opened = [take_apart(message, self._shared.limits) for message in messages]
+            opened = [take_apart(message, self._shared.limits, self._shared.policies.rules) for message in messages]
             known = memory.known([candidate.key for one in opened for candidate in one.candidates])
-            for batch in pack(judge(opened, known), self._shared.quota):
+            for batch in pack(judge(opened, known), self._shared.quota, rules_of=self._shared.policies.rules):
                 first = self._writer().position.covered + 1
                 coverage = self._coverage(batch, first, batch.messages[-1].sequence)
                 assert coverage.received == coverage.valid + coverage.dead + coverage.duplicates, coverage

@@ -1,0 +1,104 @@
+"""From a text to the same text with ``[KIND]`` in place of what was found."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from privacy.detectors import FINDERS, PREFILTER
+from privacy.folding import folded
+from privacy.linear import compiled
+from privacy.rules import Rules
+from schemas.content import FINDING_KINDS
+
+_PLACEHOLDER: Final = re.compile(r"\[[A-Z][A-Z0-9_]{0,31}\]")
+_ROUNDS: Final = 8
+"""What was found changes what stands beside it; more rounds than these no text has needed."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was found, by kind."""
+
+    found: dict[str, int] = field(default_factory=dict)
+
+    def add(self, kind: str, count: int = 1) -> None:
+        self.found[kind] = self.found.get(kind, 0) + count
+
+    @property
+    def total(self) -> int:
+        """Findings of every kind."""
+        return sum(self.found.values())
+
+
+_POSSIBLE: Final = compiled(PREFILTER)
+
+
+def _spans(text: str, rules: Rules) -> Iterator[tuple[int, int, int, str]]:
+    """Begin, end, rank and name of what is found in ``text`` read as it stands."""
+    if _POSSIBLE.search(text) is not None:
+        for rank, kind in enumerate(FINDERS):
+            if kind in rules.kinds:
+                for begin, end in FINDERS[kind](text):
+                    yield begin, end, rank, kind
+    for rank, own in enumerate(rules.own, len(FINDERS)):
+        for begin, end in own.find(text):
+            yield begin, end, rank, own.name
+
+
+def _found(text: str, rules: Rules) -> list[tuple[int, int, str]]:
+    """Places and names, in order, apart from each other: what overlaps is one place."""
+    spans = list(_spans(text, rules))
+    if (plain := folded(text)) is not None:
+        spans += [(*plain.span(begin, end), rank, name) for begin, end, rank, name in _spans(plain.text, rules)]
+    if not spans:
+        return []
+    spans.sort()
+    merged: list[tuple[int, int, int, str]] = []
+    for begin, end, rank, name in spans:
+        if merged and begin < merged[-1][1]:
+            first, last, best, called = merged[-1]
+            if rank < best:
+                best, called = rank, name
+            merged[-1] = (first, max(last, end), best, called)
+        else:
+            merged.append((begin, end, rank, name))
+    return [(begin, end, name) for begin, end, _, name in merged]
+
+
+def _once(text: str, rules: Rules, tally: Tally) -> str:
+    """``text`` with what one look finds replaced; what was replaced before is not looked at."""
+    parts: list[str] = []
+    at = 0
+    known = {*FINDING_KINDS, *(own.name for own in rules.own)}
+    for mark in (*(m for m in _PLACEHOLDER.finditer(text) if m[0][1:-1] in known), None):
+        piece = text[at : len(text) if mark is None else mark.start()]
+        done = 0
+        for begin, end, name in _found(piece, rules) if piece else ():
+            tally.add(name)
+            parts += (piece[done:begin], f"[{name}]")
+            done = end
+        parts.append(piece[done:])
+        if mark is not None:
+            parts.append(mark[0])
+            at = mark.end()
+    return "".join(parts)
+
+
+def redact(text: str, rules: Rules, tally: Tally) -> str:
+    """``text`` without anything ``rules`` look for; ``tally`` counts what was replaced. Done again it changes nothing."""
+    if not text:
+        return text
+    if not rules.own and _plain(text) and _POSSIBLE.search(text) is None:
+        return text
+    for _ in range(_ROUNDS):
+        after = _once(text, rules, tally)
+        if after == text:
+            return text
+        text = after
+    return text
+
+
+def _plain(text: str) -> bool:
+    """Whether nothing in ``text`` might hide a letter."""
+    return text.isascii() and "%" not in text and "\\" not in text and "&" not in text
