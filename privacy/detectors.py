@@ -47,7 +47,7 @@ def cards(text: str) -> Iterator[Span]:
             yield match.span()
 
 
-_IBAN: Final = re.compile(r"(?<![A-Za-z0-9])([A-Za-z]{2})(?=\d{2}[ -]?[A-Za-z0-9])")
+_IBAN: Final = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=IBAN)|(?<=iban))([A-Za-z]{2})(?=\d{2}[ -]?[A-Za-z0-9])")
 
 
 def ibans(text: str) -> Iterator[Span]:
@@ -69,7 +69,7 @@ def ibans(text: str) -> Iterator[Span]:
             yield match.start(), at
 
 
-_IPV4: Final = re.compile(r"(?<![\w.])(?<![A-Za-z_]/)(?<![-+~^=<>])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d|-[A-Za-z])")
+_IPV4: Final = re.compile(r"(?<![\w.])(?<![A-Za-z_]/)(?<![-+~^<>])(?<!==)(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d|-[A-Za-z])")
 _VERSIONED: Final = re.compile(
     r"(?i)(?:\bv|\bver|version|release|build|firmware|revision|section|chapter|§|schema|driver|oid|clause|article)s?[ :=]{0,3}\Z"
 )

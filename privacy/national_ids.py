@@ -1,6 +1,7 @@
 """Numbers that states give to people, by country: how they are written, and what the well-kept library says of them."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -85,6 +86,12 @@ def _valid(module: str, number: str) -> bool:
         return False
 
 
+def _near(ends: list[int], at: int) -> bool:
+    """Whether one of ``ends``, which are in order, lies just before ``at``."""
+    place = bisect_right(ends, at)
+    return place > 0 and at - ends[place - 1] <= _NEAR
+
+
 def find(text: str) -> Iterator[tuple[int, int]]:
     """Where such numbers stand in ``text``; may overlap."""
     words = [match.end() for match in _WORDS.finditer(text)]
@@ -92,7 +99,7 @@ def find(text: str) -> Iterator[tuple[int, int]]:
         if form.announced and not words:
             continue
         for match in form.written.finditer(text):
-            if form.announced and not any(0 <= match.start() - end <= _NEAR for end in words):
+            if form.announced and not _near(words, match.start()):
                 continue
             if _valid(form.module, match[0].upper()):
                 yield match.span()

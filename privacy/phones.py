@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
-_INTERNATIONAL: Final = re.compile(r"(?<![\w+=^*])(?:\+|00|011[ -])\(?\d(?:[ ().\-/\u00a0]{0,3}\d){6,17}(?!\w)")
-_BEGINS: Final = r"(?<![\w.+/:#=,-])"
+_INTERNATIONAL: Final = re.compile(r"(?<![\w+^*])(?:\+|00|011[ -])\(?\d(?:[ ().\-/\u00a0]{0,3}\d){6,17}(?!\w)")
+_BEGINS: Final = r"(?<![\w.+/#,-])(?<!==)(?<!\d:)"
 _ENDS: Final = r"(?![\w/:]|[.,-]\w)"
 _NATIONAL: Final = tuple(
     (regions, re.compile(_BEGINS + written + _ENDS))
@@ -24,11 +24,13 @@ _NATIONAL: Final = tuple(
     )
 )
 _WORDS: Final = re.compile(
-    r"(?i)\b(?:phone|mobile|cell|tel|tel[eé]phone|telefon\w*|tel[eé]fono|telefone|fax|call(?: me)?|text me|sms|whats ?app|ring|dial|reach (?:me|us|him|her)"
+    r"(?i)\b(?:phone|mobile|cell|tel|tel[eé]phone|telefon\w*|tel[eé]fono|telefone|fax|call (?:me|us|him|her|back)|text me|sms|whats ?app|ring|dial|reach (?:me|us|him|her)"
     r"|handy(?:nummer)?|rufnummer|mobil\w*|m[oó]vil|portable|cellulare|celular|appel\w*|ruf\w* (?:mich )?an|contact number)\b"
 )
 _ANNOUNCED: Final = re.compile(_BEGINS + r"\(?\d(?:[ ().\-/]{0,2}\d){6,13}" + _ENDS)
 _AFTER: Final = 30
+_LEAST: Final = 9
+"""Digits of a number that nothing announces."""
 _REGIONS: Final = (
     "US",
     "GB",
@@ -53,7 +55,7 @@ _REGIONS: Final = (
     "MX",
     "IE",
 )
-_DATED: Final = re.compile(r"\(?\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?!\d)|\d{4}-\d{2}\b")
+_DATED: Final = re.compile(r"(?:19|20)\d{6}\Z|\(?\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?!\d)|\d{4}-\d{2}\b")
 
 
 @lru_cache(maxsize=1)
@@ -88,7 +90,7 @@ def find(text: str) -> Iterator[tuple[int, int]]:
                 break
     for regions, written in _NATIONAL:
         for match in written.finditer(text):
-            if not _DATED.match(match[0]) and _valid(match[0], regions):
+            if not _DATED.match(match[0]) and sum(map(str.isdigit, match[0])) >= _LEAST and _valid(match[0], regions):
                 yield match.span()
     for word in _WORDS.finditer(text):
         for match in _ANNOUNCED.finditer(text, word.end(), min(len(text), word.end() + _AFTER + 16)):

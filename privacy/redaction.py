@@ -46,8 +46,8 @@ def _spans(text: str, rules: Rules) -> Iterator[tuple[int, int, int, str]]:
             yield begin, end, rank, own.name
 
 
-def _found(text: str, rules: Rules) -> list[tuple[int, int, str]]:
-    """Places and names, in order, apart from each other: what overlaps is one place."""
+def findings(text: str, rules: Rules) -> list[tuple[int, int, str]]:
+    """What is found in ``text``: places and names, in order, apart from each other: what overlaps is one place."""
     spans = list(_spans(text, rules))
     if (plain := folded(text)) is not None:
         spans += [(*plain.span(begin, end), rank, name) for begin, end, rank, name in _spans(plain.text, rules)]
@@ -74,7 +74,7 @@ def _once(text: str, rules: Rules, tally: Tally) -> str:
     for mark in (*(m for m in _PLACEHOLDER.finditer(text) if m[0][1:-1] in known), None):
         piece = text[at : len(text) if mark is None else mark.start()]
         done = 0
-        for begin, end, name in _found(piece, rules) if piece else ():
+        for begin, end, name in findings(piece, rules) if piece else ():
             tally.add(name)
             parts += (piece[done:begin], f"[{name}]")
             done = end

@@ -47,6 +47,7 @@ _PRIVATE_KEY: Final = re.compile(
     re.DOTALL,
 )
 _LOGIN: Final = re.compile(r"://([^\s/:@\"'<>]{0,256}:[^\s/@\"'<>]{1,256})@")
+_USER: Final = re.compile(r"(?<!\S)(?:-u|--user)[ =]+[\"']?([^\s:\"']{1,64}:[^\s\"']{4,200})")
 _SCHEME: Final = re.compile(r"(?i)(?<![a-z])(?:bearer|basic|apikey|token)\s+([A-Za-z0-9._~+/=-]{16,2000})")
 _SAID: Final = re.compile(
     r"(?i)(?:password|passwort|passwd|passphrase|pwd|secret(?:[_-]?key)?|api[_ -]?key|access[_-]?key|account[_-]?key|private[_-]?key"
@@ -66,7 +67,7 @@ _LETTERS: Final = re.compile(r"[a-z]+\Z|[A-Z]+\Z|[A-Z][a-z]+\Z")
 PREFILTER: Final = (
     r"sk-|[srp]k_|whsec_|AKIA|ASIA|ABIA|ACCA|gh[pousr]_|github_pat_|gl(?:pat|ptt|rt|dt|soat|cbt|agent)-|xox[abeoprs]-|xapp-|hooks\.slack"
     r"|AIza|ya29\.|GOCSPX|hf_|npm_|pypi-|gsk_|xai-|pplx-|r8_|nvapi-|lsv2_|SG\.|SK[0-9a-f]{8}|:AA|\.[A-Za-z0-9_-]{6}\.|do[opr]_v1|dapi"
-    r"|hv[sbr]\.|shp(?:at|ca|pa|ss)_|ntn_|secret_|lin_api|PMAK-|AGE-SECRET|S[ACNOPUX][AC][A-Z2-7]{20}|eyJ|AccountKey|sig=|-----BEGIN|://"
+    r"|hv[sbr]\.|shp(?:at|ca|pa|ss)_|ntn_|secret_|lin_api|PMAK-|AGE-SECRET|S[ACNOPUX][AC][A-Z2-7]{20}|eyJ|-u |-u=|--user|AccountKey|sig=|-----BEGIN|://"
     r"|(?i:bearer|basic|apikey|token|passw|passphrase|pwd|secret|api[_ -]?key|access[_-]?key|account[_-]?key|private[_-]?key|auth[_-]?key|credential|authorization|cookie|jwt)"
 )
 """Where this matches nothing, nothing here does."""
@@ -96,6 +97,8 @@ def find(text: str) -> Iterator[tuple[int, int]]:
     if "://" in text:
         for match in _LOGIN.finditer(text):
             yield match.span(1)
+    for match in _USER.finditer(text):
+        yield match.span(1)
     for match in _SCHEME.finditer(text):
         value = match[1]
         if any(letter.isdigit() for letter in value) or len(value) >= 40:

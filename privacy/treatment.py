@@ -1,7 +1,7 @@
 """An event as it may be kept: by its tenant's policy, in the words of any version of the contract. Done again it changes nothing."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -16,6 +16,10 @@ from schemas.events import MAX_ATTRIBUTES
 _LONGEST_TEXT: Final = 8_192
 _LONGEST_NAME: Final = 256
 _MOST: Final = 2**53
+
+
+LargeContent = Literal["cut", "refer", "leave"]
+"""What becomes of content that is too large: ``refer`` leaves its beginning and a name for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +48,11 @@ class Treated:
 
 
 class _Treatment:
-    def __init__(self, rules: Rules, keeps_large: bool) -> None:
+    def __init__(self, rules: Rules, large: LargeContent) -> None:
         self.tally = Tally()
         self.cleaner = Cleaner(rules, self.tally)
         self.rules = rules
-        self.keeps_large = keeps_large
+        self.large_content = large
         self.truncated = 0
         self.large: list[Large] = []
 
@@ -108,10 +112,10 @@ class _Treatment:
             text = orjson.dumps(value).decode()
         else:
             return value
-        if len(text) <= most:
+        if len(text) <= most or (reference is not None and self.large_content == "leave"):
             return value
         self.truncated += 1
-        if reference is not None and self.keeps_large:
+        if reference is not None and self.large_content == "refer":
             self.large.append(Large(reference, text))
             return preview(text, reference)
         return cut(text, most)
@@ -134,9 +138,9 @@ class _Treatment:
         return told
 
 
-def treat(event: dict[str, Any], rules: Rules, *, keeps_large: bool = False) -> Treated:
+def treat(event: dict[str, Any], rules: Rules, *, large: LargeContent = "cut") -> Treated:
     """``event``, as JSON's reader found it, without what ``rules`` do not let pass; sections that are none are left to the contract."""
-    work = _Treatment(rules, keeps_large)
+    work = _Treatment(rules, large)
     treated: dict[str, Any] = {}
     given: dict[str, Any] = {}
     for name, value in event.items():

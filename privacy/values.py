@@ -16,7 +16,7 @@ _JSON_IN_JSON: Final = 6
 """A text that is JSON is read as such so many times over; below that it is text."""
 _SMALLEST_CARD: Final = 10**13
 """Numbers above 16 digits are ids more often than cards, and those of 13 are moments."""
-_NOT_SECRET: Final = frozenset({"", "none", "null", "true", "false", "[KEY]"})
+_NOT_SECRET: Final = frozenset({"", "none", "null", "true", "false", "[key]"})
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from service.ports import free_port
 from service.signals import stop_event
 from sidecar import reports
 from sidecar.agent import Agent
-from sidecar.content import IN_FORCE, PolicyMemory
+from sidecar.content import IN_FORCE, NATS, PolicyMemory
 from sidecar.control import FaultWatch
 from sidecar.denials import Denials, DenialWatch
 from sidecar.door import Door
@@ -91,6 +91,7 @@ class Sidecar:
         )
         self._policies = PolicyMemory(self._directory / "content.json")
         self._policies.recall()
+        NATS.there = lambda: self._nats.client is not None
         self._proxy = Proxy(
             target, self._enforcer, self._agent.away, lambda: self._reporter.agent_status() == "starting", self._denials
         )

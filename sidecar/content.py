@@ -3,8 +3,9 @@
 One truth a process, because records are made in many places and one that forgot to ask would leak. Nothing known means ``off``.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from privacy.treatment import treat
 from schemas.content import ContentPolicy
 from schemas.events import Event
+from schemas.reading import MAX_EVENT_BYTES
 from service.instruments import CONTENT_BYTES_DROPPED, FINDINGS_REDACTED, VALUES_TRUNCATED
 from streams.content import Policies
 
@@ -21,19 +23,35 @@ log = structlog.get_logger(__name__)
 IN_FORCE: Final = Policies()
 
 
+class Reach:
+    """Whether NATS can be reached: what is too large for an event is left to validate then, which has a place for it."""
+
+    def __init__(self) -> None:
+        self.there: Callable[[], bool] = lambda: False
+
+
+NATS: Final = Reach()
+
+
 class _Page(BaseModel):
     policies: dict[str, ContentPolicy] = {}
 
 
-def _counted(event: dict[str, object], tenant: str) -> bytes:
-    treated = treat(event, IN_FORCE.rules(tenant), keeps_large=False)
+def _counted(event: dict[str, Any], tenant: str) -> bytes:
+    rules = IN_FORCE.rules(tenant)
+    # While NATS is away the spool's room is for events: content is cut.
+    treated = treat(event, rules, large="leave" if NATS.there() else "cut")
+    line = orjson.dumps(treated.event)
+    if len(line) > MAX_EVENT_BYTES:
+        treated = treat(event, rules)
+        line = orjson.dumps(treated.event)
     if treated.dropped_bytes:
         CONTENT_BYTES_DROPPED.labels("sidecar").inc(treated.dropped_bytes)
     if treated.truncated:
         VALUES_TRUNCATED.labels("sidecar").inc(treated.truncated)
     for kind, count in treated.found.items():
         FINDINGS_REDACTED.labels("sidecar", kind).inc(count)
-    return orjson.dumps(treated.event)
+    return line
 
 
 def treated_event(event: Event) -> bytes:

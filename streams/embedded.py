@@ -34,6 +34,7 @@ ROLES: Final[dict[str, list[str]]] = {
         "query.>",
         "warehouse.snapshot",
         "cost.operator.*",
+        "content.operator.*",
         "$KV.acknowledgements.>",
         "$KV.budgets.>",
     ],

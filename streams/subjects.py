@@ -18,6 +18,7 @@ WAREHOUSE_SNAPSHOT: Final = "warehouse.snapshot"
 """Asks the aggregate for a snapshot of its warehouse."""
 
 COST_PRICES: Final = "cost.*.prices"
+CONTENT_POLICY: Final = "content.*.policy"
 COST_CORRECTIONS: Final = "cost.*.corrections"
 
 MANAGER_COMMAND: Final = "agent.manager.command"
@@ -172,6 +173,11 @@ def ledger_of(tenant: str) -> tuple[str, str]:
 def cost_prices(user: str) -> str:
     """``cost.<user>.prices``: asks cost to change what is in force; publish permission pins the user token."""
     return f"cost.{token(user)}.prices"
+
+
+def content_policy(user: str) -> str:
+    """``content.<user>.policy``: asks validate to change a tenant's content policy; publish permission pins the user token."""
+    return f"content.{token(user)}.policy"
 
 
 def cost_corrections(user: str) -> str:

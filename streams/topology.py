@@ -94,6 +94,21 @@ LEASES_FORGOTTEN: Final = timedelta(hours=1)
 BUDGETS: Final = "budgets"
 BUDGET_FLAGS: Final = "budget_flags"
 CONTENT: Final = "content"
+CONTENT_STORE: Final = "content"
+"""The object store with content too large for an event; its stream is called ``OBJ_content``."""
+
+
+def stores(replicas: int = 1) -> tuple[StreamConfig, ...]:
+    """The streams that object stores are made of. Full, they refuse: what does not fit is cut off where it stood."""
+    content = _stream(
+        f"OBJ_{CONTENT_STORE}", (f"$O.{CONTENT_STORE}.C.>", f"$O.{CONTENT_STORE}.M.>"), 1 * GIB,
+        "Content too large for an event, as its tenant's policy lets it stand",
+    )  # fmt: skip
+    content.max_age = EVENTS_AGE.total_seconds()
+    content.num_replicas = replicas
+    content.allow_atomic = False
+    content.allow_rollup_hdrs = True
+    return (content,)
 
 
 def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:

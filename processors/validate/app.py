@@ -20,6 +20,7 @@ from processors.validate.index import DuplicateIndex
 from processors.validate.judging import Limits
 from processors.validate.memory import Memory
 from processors.validate.partition import NAME, Judgement, PartitionWork, RepartitionedError
+from processors.validate.policies import PolicyService
 from processors.validate.purging import Purger
 from processors.validate.quota import DeadQuota
 from service.instruments import LAG_MESSAGES
@@ -73,6 +74,7 @@ class Validate:
         self._memory = Memory(DuplicateIndex(context.data_directory / "index" / f"{NAME}-0"))
         self._policies = Policies()
         self._policy_watch: asyncio.Task[None] | None = None
+        self._policy_service: PolicyService | None = None
         self._client: Client | None = None
         self._leases: Leases | None = None
         self._loops: dict[int, CoveredLoop] = {}
@@ -103,6 +105,8 @@ class Validate:
         self._memory.start(client)
         self._leases = Leases(client, NAME, self._context.instance)
         await self._leases.start()
+        self._policy_service = PolicyService(client)
+        await self._policy_service.start()
         LAG_MESSAGES.labels(NAME).set_function(lambda: sum(loop.lag for loop in self._loops.values()))
 
     async def stop(self) -> None:
@@ -114,6 +118,9 @@ class Validate:
         if leases is not None:
             await leases.stop()
         await self._memory.stop()
+        service, self._policy_service = self._policy_service, None
+        if service is not None:
+            await service.stop()
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
             await client.close()

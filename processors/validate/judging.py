@@ -96,7 +96,7 @@ class Opened:
     candidates: list[Candidate] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     flagged: dict[str, int] = field(default_factory=dict)
-    spared: Spared = field(default_factory=Spared)
+    spared: Spared | None = None
 
 
 @dataclass(slots=True)
@@ -192,11 +192,12 @@ def _whole(opened: Opened, reason: str, msg: str) -> Opened:
     return opened
 
 
-def _private(plain: bytes, rules: Rules, spared: Spared) -> tuple[bytes, tuple[Large, ...]]:
+def _private(plain: bytes, rules: Rules, opened: Opened) -> tuple[bytes, tuple[Large, ...]]:
     """The normal form of an event as its tenant's rules let it stand, and content it refers to."""
-    treated = treat(orjson.loads(plain), rules, keeps_large=True)
+    treated = treat(orjson.loads(plain), rules, large="refer")
     if not treated.touched:
         return plain, ()
+    spared = opened.spared = opened.spared or Spared()
     spared.dropped += treated.dropped
     spared.dropped_bytes += treated.dropped_bytes
     spared.truncated += treated.truncated
@@ -258,7 +259,7 @@ def _take_apart(opened: Opened, limits: Limits, rules: Rules) -> Opened:
             continue
         large: tuple[Large, ...] = ()
         if closer:
-            plain, large = _private(plain, rules, opened.spared)
+            plain, large = _private(plain, rules, opened)
         if flags:
             ending = b'%d,"flags":%b}}' % (position, orjson.dumps(flags))
             for flag in flags:
