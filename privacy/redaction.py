@@ -9,6 +9,7 @@ from privacy.detectors import FINDERS, PREFILTER
 from privacy.folding import folded
 from privacy.linear import compiled
 from privacy.rules import Rules
+from privacy.secrets import private_keys
 from schemas.content import FINDING_KINDS
 
 _PLACEHOLDER: Final = re.compile(r"\[[A-Z][A-Z0-9_]{0,31}\]")
@@ -32,15 +33,42 @@ class Tally:
 
 
 _POSSIBLE: Final = compiled(PREFILTER)
+_BEFORE: Final = 96
+"""Characters before a place that might be something: what announces it stands there."""
+_AFTER: Final = 64
+_WORD: Final = 400
+"""A word longer than this is cut."""
+
+
+def _windows(text: str) -> list[tuple[int, int]]:
+    """The parts of ``text`` in which something might stand, with what is said before it; apart from each other, cut between words."""
+    parts: list[tuple[int, int]] = []
+    for match in _POSSIBLE.finditer(text):
+        begin, end = match.span()
+        if parts and end <= parts[-1][1] - _AFTER:
+            continue
+        begin = max(0, begin - _BEFORE)
+        begin = max(0, text.rfind(" ", max(0, begin - _WORD), begin + 1))
+        blank = text.find(" ", end + _AFTER)
+        end = len(text) if blank < 0 else blank
+        if parts and begin <= parts[-1][1]:
+            parts[-1] = (parts[-1][0], max(end, parts[-1][1]))
+        else:
+            parts.append((begin, end))
+    return parts
 
 
 def _spans(text: str, rules: Rules) -> Iterator[tuple[int, int, int, str]]:
     """Begin, end, rank and name of what is found in ``text`` read as it stands."""
-    if _POSSIBLE.search(text) is not None:
+    for start, stop in _windows(text):
+        part = text[start:stop]
         for rank, kind in enumerate(FINDERS):
             if kind in rules.kinds:
-                for begin, end in FINDERS[kind](text):
-                    yield begin, end, rank, kind
+                for begin, end in FINDERS[kind](part):
+                    yield start + begin, start + end, rank, kind
+    if "KEY" in rules.kinds and "-----BEGIN" in text:
+        for begin, end in private_keys(text):
+            yield begin, end, 0, "KEY"
     for rank, own in enumerate(rules.own, len(FINDERS)):
         for begin, end in own.find(text):
             yield begin, end, rank, own.name

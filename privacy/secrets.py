@@ -87,13 +87,16 @@ def _said(text: str) -> Iterator[tuple[int, int]]:
         yield match.start(1), match.start(1) + len(value)
 
 
+def private_keys(text: str) -> Iterator[tuple[int, int]]:
+    """Where private keys stand in ``text``, from their first line to their last; one without a last line goes on to the end."""
+    for match in _PRIVATE_KEY.finditer(text):
+        yield match.span()
+
+
 def find(text: str) -> Iterator[tuple[int, int]]:
     """Where keys and tokens stand in ``text``; may overlap."""
     for match in _FORMS.finditer(text):
         yield match.span()
-    if "-----BEGIN" in text:
-        for match in _PRIVATE_KEY.finditer(text):
-            yield match.span()
     if "://" in text:
         for match in _LOGIN.finditer(text):
             yield match.span(1)

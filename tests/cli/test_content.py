@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import orjson
+import pytest
 from nats.aio.client import Client
 
+from agent_manager.cli.content import changing
+from agent_manager.cli.failure import CommandFailedError
 from processors.validate.app import attach
 from schemas.commands import AuditRecord
 from streams import subjects
@@ -41,20 +44,34 @@ async def test_a_policy_is_set_with_a_reason_and_stands_in_the_audit_trail(
     assert "acme" in (await agentops("content", "show", variables=variables)).out
 
 
-async def test_what_cannot_be_meant_is_refused_with_what_to_do(server: EmbeddedServer) -> None:
-    variables = operator(server)
-    for arguments, told in (
-        (("set", "a.b", "off", "-r", "x"), "TENANT"),
-        (("set", "acme", "off", "-r", " "), "--reason"),
-        (("set", "acme", "off", "-r", "x", "--kinds", "KEY"), "always replaced"),
-        (("set", "acme", "off", "-r", "x", "--pattern", "ORDER"), "NAME=REGEX"),
-        (("set", "acme", "off", "-r", "x", "--pattern", "ORDER=(a"), "missing )"),
-        (("set", "acme", "off", "-r", "x", "--pattern", r"ORDER=(a)\1"), "RE2"),
-        (("set", "acme", "off", "-r", "x", "--pattern", "EMAIL=a"), "taken"),
-        (("set", "acme", "off", "-r", "x", "--pattern", "ANY=a*"), "empty text"),
-    ):
-        assert told in (await agentops("content", *arguments, variables=variables)).failed(2)
-    assert "validate is not there" in (await agentops("content", "set", "acme", "off", "-r", "x", variables=variables)).failed()
+@pytest.mark.parametrize(
+    ("tenant", "reason", "kinds", "patterns", "told"),
+    [
+        ("a.b", "x", None, None, "TENANT"),
+        ("acme", " ", None, None, "--reason"),
+        ("acme", "x", "KEY", None, "always replaced"),
+        ("acme", "x", None, ["ORDER"], "NAME=REGEX"),
+        ("acme", "x", None, ["ORDER=(a"], "missing )"),
+        ("acme", "x", None, [r"ORDER=(a)\1"], "RE2"),
+        ("acme", "x", None, ["EMAIL=a"], "taken"),
+        ("acme", "x", None, ["ANY=a*"], "empty text"),
+        ("acme", "x", None, ["order=a"], "capitals"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_asked(
+    tenant: str, reason: str, kinds: str | None, patterns: list[str] | None, told: str
+) -> None:
+    with pytest.raises(CommandFailedError) as failure:
+        changing.set_(None, tenant, "redacted", reason, kinds, patterns, no_patterns=False, as_json=False)
+    assert told in str(failure.value)
+    assert failure.value.code == 2
+
+
+async def test_without_validate_nothing_is_set_and_that_is_said(server: EmbeddedServer) -> None:
+    assert (
+        "validate is not there"
+        in (await agentops("content", "set", "acme", "off", "-r", "x", variables=operator(server))).failed()
+    )
 
 
 async def test_a_text_is_tried_without_sending_it_anywhere() -> None:

@@ -37,6 +37,10 @@ def read(marked: str) -> Sample:
     return Sample(text, tuple(places))
 
 
+def one_of(*makers: Callable[[], str]) -> str:
+    return _CHANCE.choice(makers)()
+
+
 def digits(count: int) -> str:
     return "".join(_CHANCE.choice(string.digits) for _ in range(count))
 
@@ -125,7 +129,7 @@ def email() -> str:
 
 def phone() -> str:
     number = digits
-    return _CHANCE.choice([
+    return one_of(
         lambda: f"+49 30 {_CHANCE.choice('2345')}{number(6)}", lambda: f"+49 (0) 89 {_CHANCE.choice('235')}{number(6)}", lambda: f"+44 20 7{number(3)} {number(4)}",
         lambda: f"+44 7{_CHANCE.choice('4579')}11 {number(6)}", lambda: f"+1 212-555-{number(4)}", lambda: f"+1 (415) 555-01{number(2)}", lambda: f"(212) 555-01{number(2)}",
         lambda: f"415-555-01{number(2)}", lambda: f"312.555.01{number(2)}", lambda: f"+33 1 4{number(1)} {number(2)} {number(2)} {number(2)}", lambda: f"06 1{number(1)} {number(2)} {number(2)} {number(2)}",
@@ -133,18 +137,18 @@ def phone() -> str:
         lambda: f"+41 44 2{number(2)} {number(2)} {number(2)}", lambda: f"+48 60{number(1)} {number(3)} {number(3)}", lambda: f"+46 70 {number(3)} {number(2)} {number(2)}",
         lambda: f"+81 3-3{number(3)}-{number(4)}", lambda: f"+91 98{number(3)} {number(5)}", lambda: f"+55 11 9{_CHANCE.choice('6789')}{number(3)}-{number(4)}", lambda: f"+61 4{_CHANCE.choice('01')}{number(1)} {number(3)} {number(3)}",
         lambda: f"030 {_CHANCE.choice('2345')}{number(6)}", lambda: f"0171 {_CHANCE.choice('2345')}{number(6)}", lambda: f"020 7{number(3)} {number(4)}",
-    ])()  # fmt: skip
+    )  # fmt: skip
 
 
 def address() -> str:
     four = ".".join(str(_CHANCE.randint(1, 254)) for _ in range(3))
-    return _CHANCE.choice([
+    return one_of(
         lambda: f"{_CHANCE.choice([8, 17, 52, 84, 93, 145, 185, 203])}.{four}",
         lambda: f"{_CHANCE.choice([8, 17, 52, 84, 93, 145, 185, 203])}.{four}",
         lambda: f"2001:db8:{_CHANCE.getrandbits(16):x}:{_CHANCE.getrandbits(16):x}::{_CHANCE.getrandbits(16):x}",
         lambda: ":".join(f"{_CHANCE.getrandbits(16):x}" for _ in range(8)),
         lambda: f"fe80::{_CHANCE.randint(4096, 65535):x}:{_CHANCE.randint(4096, 65535):x}",
-    ])()  # fmt: skip
+    )  # fmt: skip
 
 
 def national_id() -> tuple[str, str]:
@@ -229,14 +233,14 @@ def national_id() -> tuple[str, str]:
 
 def key() -> str:
     low, upper = string.ascii_lowercase + string.digits, string.ascii_uppercase
-    return _CHANCE.choice([
+    return one_of(
         lambda: "sk-" + letters(48), lambda: "sk-" + "proj-" + letters(64), lambda: "sk-" + "ant-api03-" + letters(86), lambda: "AKI" + "A" + letters(16, upper + "234567"),
         lambda: "gh" + "p_" + letters(36), lambda: "github_" + "pat_" + letters(40), lambda: "glp" + "at-" + letters(20), lambda: "xox" + "b-" + digits(12) + "-" + letters(24),
         lambda: "AIz" + "a" + letters(35), lambda: "hf" + "_" + letters(34), lambda: "sk" + "_live_" + letters(24), lambda: "npm" + "_" + letters(36), lambda: "gsk" + "_" + letters(52),
         lambda: "ey" + "J" + letters(30) + ".ey" + "J" + letters(60) + "." + letters(43), lambda: "SG" + "." + letters(22) + "." + letters(43), lambda: "hv" + "s." + letters(24),
         lambda: "dap" + "i" + letters(32, "0123456789abcdef"), lambda: "xai" + "-" + letters(40), lambda: "pyp" + "i-" + letters(60), lambda: "r8" + "_" + letters(37),
         lambda: "-----BEGIN " + "RSA PRIVATE KEY-----\n" + letters(64) + "\n" + letters(64) + "\n-----END " + "RSA PRIVATE KEY-----", lambda: "ntn" + "_" + letters(46, low),
-    ])()  # fmt: skip
+    )  # fmt: skip
 
 
 _SAID = {
@@ -251,9 +255,9 @@ _MADE: dict[str, Callable[[], str]] = {"EMAIL": email, "PHONE": phone, "CARD": c
 EACH = 70
 
 
-def samples() -> list[Sample]:
-    """The whole set, the same each time."""
-    _CHANCE.seed(20261130)
+def samples(seed: int = 20261130) -> list[Sample]:
+    """The whole set, the same each time for the same seed."""
+    _CHANCE.seed(seed)
     made = [read(_CHANCE.choice(_SAID[kind]).format(_MADE[kind]())) for kind in _SAID for _ in range(EACH)]
     for _ in range(EACH):
         word, number = national_id()
@@ -280,7 +284,7 @@ def samples() -> list[Sample]:
 def _negative() -> str:
     """Numbers, ids and code as agents say them."""
     hexadecimal = "0123456789abcdef"
-    return _CHANCE.choice([
+    return one_of(
         lambda: f"run {letters(8, hexadecimal)}-{letters(4, hexadecimal)}-4{letters(3, hexadecimal)}-a{letters(3, hexadecimal)}-{letters(12, hexadecimal)} completed",
         lambda: f"trace_id={letters(32, hexadecimal)} span_id={letters(16, hexadecimal)}", lambda: f"at 17{digits(8)} and 17{digits(11)} and 17{digits(17)}",
         lambda: f"order {digits(6)} of batch {digits(4)}-{digits(4)}", lambda: f"2026-{_CHANCE.randint(1, 12):02d}-{_CHANCE.randint(1, 28):02d}T{_CHANCE.randint(0, 23):02d}:{digits(1)}5:00.{digits(6)}Z done",
@@ -290,4 +294,4 @@ def _negative() -> str:
         lambda: f"ticket #{digits(7)}, see https://example.com/issues/{digits(5)}?page={digits(2)}", lambda: f"chatcmpl-{letters(29)} and call_{letters(24)} and resp_{letters(48, hexadecimal)}",
         lambda: f"lines {digits(3)}-{digits(3)} of src/app_{digits(2)}.py", lambda: f"52.{digits(4)}, 13.{digits(4)} is Berlin", lambda: f"ISBN 978-{_CHANCE.randint(0, 9)}-{digits(3)}-{digits(5)}-{digits(1)}",
         lambda: f"commit {letters(40, hexadecimal)} by @{letters(8, string.ascii_lowercase)}", lambda: f"port {digits(4)}, pid {digits(5)}, exit code {digits(1)}", lambda: f"row {digits(9)} of {digits(10)}",
-    ])()  # fmt: skip
+    )  # fmt: skip
