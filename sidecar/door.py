@@ -91,7 +91,9 @@ class Door:
         if submission.rejected:
             DOOR_EVENTS.labels("rejected").inc(len(submission.rejected))
             first = submission.rejected[0]
-            log.info("door.rejected", events=len(submission.rejected), reason=first.reason, loc=told(first.errors, STRICTEST)[0].loc)
+            log.info(
+                "door.rejected", events=len(submission.rejected), reason=first.reason, loc=told(first.errors, STRICTEST)[0].loc
+            )
             answer_body = {
                 "accepted": len(submission.records),
                 "rejected": [rejection.view() for rejection in submission.rejected],
