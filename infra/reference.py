@@ -101,7 +101,7 @@ def subjects_page() -> str:
     ]
     parts += ["\n", table(("constant", "value"), constants), "\n## Streams\n\n"]
     rows = []
-    for stream in topology.streams():
+    for stream in (*topology.streams(), *topology.stores()):
         age = f"{stream.max_age / 86400:g} days" if stream.max_age else "for ever"
         guard = "no deletes, no purges" if stream.deny_purge else ""
         rows.append(

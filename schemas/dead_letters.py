@@ -30,4 +30,7 @@ class DeadLetter(Lenient):
     original: str = ""
     original_bytes: Count
     original_sha256: str
+    """Of the bytes as they were sent, whatever was kept of them."""
     content_type: Name | None = None
+    privacy: Name | None = None
+    """Why ``original`` is not what was sent, or not there: something in it may not be kept."""

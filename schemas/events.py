@@ -71,7 +71,8 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The sections an event of each type must carry."""
 
-MAX_ATTRIBUTES: Final = 128
+MAX_ATTRIBUTES: Final = 132
+"""128 of a producer's own, and room for the four marks of what was dropped, redacted and cut (``schemas.content``)."""
 
 
 def _require_in_schema(schema: dict[str, Any]) -> None:

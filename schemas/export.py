@@ -16,6 +16,7 @@ from schemas.alerts import Acknowledgement, AlertChange
 from schemas.budgets import BudgetDefinition, BudgetFlag, BudgetsPage, BudgetsParams
 from schemas.commands import AuditRecord, Command, CommandResponse, FaultParams
 from schemas.compatibility import breaking_changes
+from schemas.content import ContentChange, ContentChanged, ContentPolicy
 from schemas.corrections import CorrectionAnswer, CorrectionRequest
 from schemas.coverage import Coverage
 from schemas.dead_letters import DeadLetter
@@ -50,6 +51,9 @@ EXPORTED: Final[dict[str, type[BaseModel]]] = {
     "price-book": Book,
     "correction-request": CorrectionRequest,
     "correction-answer": CorrectionAnswer,
+    "content-policy": ContentPolicy,
+    "content-change": ContentChange,
+    "content-changed": ContentChanged,
     "coverage": Coverage,
     "dead-letter": DeadLetter,
     "agent-record": AgentRecord,

@@ -25,6 +25,24 @@ DEAD_ORIGINALS_OMITTED: Final = Counter(
     ["processor"],
     registry=REGISTRY,
 )
+CONTENT_BYTES_DROPPED: Final = Counter(
+    "agentops_content_bytes_dropped_total",
+    "Bytes of prompts, completions and the like that a policy dropped.",
+    ["at"],
+    registry=REGISTRY,
+)
+FINDINGS_REDACTED: Final = Counter(
+    "agentops_findings_redacted_total", "Findings replaced: addresses, numbers, keys.", ["at", "kind"], registry=REGISTRY
+)
+VALUES_TRUNCATED: Final = Counter(
+    "agentops_values_truncated_total", "Values cut to the size an event may have.", ["at"], registry=REGISTRY
+)
+CONTENT_STORED: Final = Counter(
+    "agentops_content_stored_total",
+    "Large content by what became of it: stored, or lost to its limits.",
+    ["outcome"],
+    registry=REGISTRY,
+)
 EVENTS_FLAGGED: Final = Counter(
     "agentops_events_flagged_total", "Accepted events whose own time is odd.", ["flag"], registry=REGISTRY
 )

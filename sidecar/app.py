@@ -17,6 +17,7 @@ from service.ports import free_port
 from service.signals import stop_event
 from sidecar import reports
 from sidecar.agent import Agent
+from sidecar.content import IN_FORCE, NATS, PolicyMemory
 from sidecar.control import FaultWatch
 from sidecar.denials import Denials
 from sidecar.door import Door
@@ -40,6 +41,7 @@ from sidecar.reporter import Reporter
 from sidecar.settings import SidecarSettings
 from sidecar.shipping import Nats, Shipper
 from sidecar.spool import Spool, SpoolBusyError
+from streams.content import PolicyWatch
 from streams.settings import NatsSettings
 from streams.topology import BUDGET_FLAGS
 
@@ -105,6 +107,9 @@ class Sidecar:
             project=settings.project,
             path=self._directory / "denials.json",
         )
+        self._policies = PolicyMemory(self._directory / "content.json")
+        self._policies.recall()
+        NATS.there = lambda: self._nats.client is not None
         self._proxy = Proxy(
             target, self._enforcer, self._agent.away, lambda: self._reporter.agent_status() == "starting", self._denials
         )
@@ -251,6 +256,9 @@ class Sidecar:
         self._reporter.tell_again()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._faults.run(client), name="faults-follow")
+            group.create_task(
+                PolicyWatch(IN_FORCE, self._settings.tenant, self._policies.write).run(client), name="content-follow"
+            )
             watch = FlagWatch(self._settings.tenant, BUDGET_FLAGS, BudgetFlag, self._denials)
             group.create_task(watch.run(client), name="denials-follow")
             if self._metering is not None:

@@ -11,6 +11,8 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from privacy.letters import told
+from privacy.rules import STRICTEST
 from schemas.reading import MAX_EVENT_BYTES
 from service.door import HealthDoor
 from service.instruments import DOOR_EVENTS
@@ -87,7 +89,9 @@ class Door:
         if submission.rejected:
             DOOR_EVENTS.labels("rejected").inc(len(submission.rejected))
             first = submission.rejected[0]
-            log.info("door.rejected", events=len(submission.rejected), reason=first.reason, loc=first.errors[0].loc)
+            log.info(
+                "door.rejected", events=len(submission.rejected), reason=first.reason, loc=told(first.errors, STRICTEST)[0].loc
+            )
             answer_body = {
                 "accepted": len(submission.records),
                 "rejected": [rejection.view() for rejection in submission.rejected],

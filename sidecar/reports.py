@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from schemas.events import Event, EventType
 from schemas.ids import derived_id
 from schemas.sections import Agent, AgentStatus, Check, Fault, FaultKind, Health, Metrics, Run, Sample, Tenant
+from sidecar.content import treated_event
 from sidecar.faults import Ending
 from sidecar.frames import Record
 from sidecar.probes import Health as Found
@@ -165,5 +166,5 @@ def _rounded(value: float | None) -> float | None:
 
 
 def record(event: Event) -> Record:
-    """``event`` as the spool keeps it."""
-    return Record(event.kind, str(event.event_id), event.model_dump_json(exclude_none=True).encode())
+    """``event`` as the spool keeps it: treated by its tenant's content policy."""
+    return Record(event.kind, str(event.event_id), treated_event(event))

@@ -9,6 +9,7 @@ import orjson
 from schemas.errors import FieldError, shown
 from schemas.events import Event
 from schemas.reading import Rejected, read_event
+from sidecar.content import treated_line
 from sidecar.frames import Record
 from sidecar.messages import spoken_for
 from streams.micro_batches import lines
@@ -75,11 +76,6 @@ class Speaker:
         return None
 
 
-def _one_line(raw: bytes) -> bytes:
-    # In JSON a raw line break can only stand between tokens.
-    return raw.replace(b"\r", b" ").replace(b"\n", b" ")
-
-
 def _again(item: Any) -> bytes | Rejected:
     try:
         return orjson.dumps(item)
@@ -116,7 +112,7 @@ def judge(raws: Iterable[bytes | Rejected], speaker: Speaker) -> Submission:
             assert isinstance(raw, bytes)
             agent = event.run.agent_id
             kind = event.kind if speaker.agent in {None, agent} else spoken_for(event.kind)
-            records.append(Record(kind, str(event.event_id), _one_line(raw)))
+            records.append(Record(kind, str(event.event_id), treated_line(raw, event)))
             accepted.append(Accepted(index, agent))
     if not records and not rejected:
         rejected.append(Rejection(0, "empty", (FieldError(loc="$", msg="the body holds no event"),)))

@@ -67,7 +67,7 @@ async def check(client: Client, replicas: int = 1, partitions: int | None = None
     """Every difference between the topology and the server; empty when they agree. Raises CannotApplyError."""
     manager = client.jsm()
     drifts: list[Drift] = []
-    for stream in topology.streams(replicas, await _partitions(client, partitions)):
+    for stream in (*topology.streams(replicas, await _partitions(client, partitions)), *topology.stores(replicas)):
         assert stream.name is not None
         try:
             info = await manager.stream_info(stream.name)
@@ -95,7 +95,7 @@ async def apply(client: Client, replicas: int = 1, partitions: int | None = None
     """
     manager = client.jsm()
     done: list[str] = []
-    for stream in topology.streams(replicas, await _partitions(client, partitions)):
+    for stream in (*topology.streams(replicas, await _partitions(client, partitions)), *topology.stores(replicas)):
         assert stream.name is not None
         if stream.name == topology.TELEMETRY and await must_move(client):
             done.append(await move(client, stream))

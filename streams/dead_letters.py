@@ -59,10 +59,10 @@ def _fit(text: str, most: int) -> str:
 def bury(
     source: Received, stream: str, raw: bytes, *, processor: str, reason: str, errors: tuple[FieldError, ...] = (),
     tenant: str, kind: str, position: int = 0, events: int = 1, event_id: str | None = None, event_type: str | None = None,
-    keep: bool = True,
+    keep: bool = True, instead: bytes | None = None, privacy: str | None = None,
 ) -> Outgoing:  # fmt: skip
-    """The message that parks ``raw``. ``keep=False`` keeps metadata and hash only."""
-    encoding, text = encode(raw) if keep else _OMITTED
+    """The message that parks ``raw``. ``keep=False`` keeps metadata and hash only; ``instead`` is kept in its place, and ``privacy`` says why."""
+    encoding, text = encode(raw if instead is None else instead) if keep else _OMITTED
     letter = DeadLetter(
         letter_id=str(derived_id("dead", processor, stream, str(source.sequence), str(position))),
         processor=processor,
@@ -83,6 +83,7 @@ def bury(
         original_bytes=len(raw),
         original_sha256=hashlib.sha256(raw).hexdigest(),
         content_type=_fit(source.headers.get(CONTENT_TYPE, ""), 256) or None,
+        privacy=privacy,
     )
     headers = {CONTENT_TYPE: JSON, EVENT_COUNT: str(events)}
     return Outgoing(subjects.dead(tenant, kind), letter.model_dump_json(exclude_none=True).encode(), headers)

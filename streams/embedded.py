@@ -40,6 +40,7 @@ ROLES: Final[dict[str, list[str]]] = {
         "query.>",
         "warehouse.snapshot",
         "cost.operator.*",
+        "content.operator.*",
         "$KV.acknowledgements.>",
         "$KV.budgets.>",
         "$KV.api_keys.>",

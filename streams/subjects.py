@@ -21,6 +21,7 @@ KEYS_AUDITED: Final = "api_keys"
 """Stands for the agent in ``audit.<tenant>.<agent_id>`` where an API key was made, revoked or rotated."""
 
 COST_PRICES: Final = "cost.*.prices"
+CONTENT_POLICY: Final = "content.*.policy"
 COST_CORRECTIONS: Final = "cost.*.corrections"
 
 MANAGER_COMMAND: Final = "agent.manager.command"
@@ -180,6 +181,11 @@ def ledger_of(tenant: str) -> tuple[str, str]:
 def cost_prices(user: str) -> str:
     """``cost.<user>.prices``: asks cost to change what is in force; publish permission pins the user token."""
     return f"cost.{token(user)}.prices"
+
+
+def content_policy(user: str) -> str:
+    """``content.<user>.policy``: asks validate to change a tenant's content policy; publish permission pins the user token."""
+    return f"content.{token(user)}.policy"
 
 
 def cost_corrections(user: str) -> str:

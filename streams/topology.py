@@ -95,6 +95,22 @@ BUDGETS: Final = "budgets"
 BUDGET_FLAGS: Final = "budget_flags"
 API_KEYS: Final = "api_keys"
 POLICY_FLAGS: Final = "policy_flags"
+CONTENT: Final = "content"
+CONTENT_STORE: Final = "content"
+"""The object store with content too large for an event; its stream is called ``OBJ_content``."""
+
+
+def stores(replicas: int = 1) -> tuple[StreamConfig, ...]:
+    """The streams that object stores are made of. Full, they refuse: what does not fit is cut off where it stood."""
+    content = _stream(
+        f"OBJ_{CONTENT_STORE}", (f"$O.{CONTENT_STORE}.C.>", f"$O.{CONTENT_STORE}.M.>"), 1 * GIB,
+        "Content too large for an event, as its tenant's policy lets it stand",
+    )  # fmt: skip
+    content.max_age = EVENTS_AGE.total_seconds()
+    content.num_replicas = replicas
+    content.allow_atomic = False
+    content.allow_rollup_hdrs = True
+    return (content,)
 
 
 def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
@@ -109,6 +125,7 @@ def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
         (BUDGET_FLAGS, 1, "Spent budgets by which doors refuse, each until its period ends"),
         (API_KEYS, 8, "Who may send events for which tenant at a gateway: hashes of keys, never keys"),
         (POLICY_FLAGS, 64, "Policies by which doors refuse model calls, with their history"),
+        (CONTENT, 64, "What becomes of prompts, completions and findings, by tenant, with its history; no entry: off"),
         (PRICES, 8, "Price books and what is in force, each version for ever under a key of its own"),
         (CHECKPOINTS, 1, "State of processors without output of their own, with the stream offset it belongs to"),
         (LEASES, 1, "Which instance of a processor works on which partition; key <processor>.<partition>"),

@@ -11,6 +11,7 @@ from agent_manager.cli.commands import (
     agents,
     alerts,
     budgets,
+    content,
     dead,
     events,
     faults,
@@ -64,6 +65,7 @@ app.command(
 )(query.query)
 app.add_typer(budgets.app, name="budgets", rich_help_panel="Data")
 app.add_typer(keys.app, name="keys", rich_help_panel="Parts")
+app.add_typer(content.app, name="content", rich_help_panel="Data")
 app.add_typer(prices.app, name="prices", rich_help_panel="Money")
 app.add_typer(ledger.app, name="ledger", rich_help_panel="Money")
 app.add_typer(dead.app, name="dead", rich_help_panel="Data")

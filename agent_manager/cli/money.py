@@ -1,4 +1,4 @@
-"""Asking cost, which alone changes prices and corrects the ledger."""
+"""Asking the processor that alone may change something: cost prices and the ledger, validate content policies."""
 
 import asyncio
 from typing import Final, TypeVar
@@ -18,35 +18,37 @@ _ATTEMPTS: Final = 3
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
-async def ask_cost(client: Client, subject: str, request: BaseModel, answer: type[Answer], attempts: int = _ATTEMPTS) -> Answer:
-    """Cost's answer; asks again where there was none, which is safe: nothing is done twice. Raises CommandFailedError."""
+async def ask_cost(
+    client: Client, subject: str, request: BaseModel, answer: type[Answer], attempts: int = _ATTEMPTS, who: str = "cost"
+) -> Answer:
+    """The answer of ``who``; asks again where there was none, which is safe: nothing is done twice. Raises CommandFailedError."""
     data = request.model_dump_json(exclude_none=True).encode()
     for attempt in range(1, attempts + 1):
         try:
             message = await client.request(subject, data, timeout=_TIMEOUT_S)
         except nats.errors.NoRespondersError as error:
-            problem = "cost is not there to answer"
+            problem = f"{who} is not there to answer"
             if attempt == attempts:
                 raise CommandFailedError(
-                    problem, "Is `python -m processors cost` running? Then the same again: nothing is done twice"
+                    problem, f"Is `python -m processors {who}` running? Then the same again: nothing is done twice"
                 ) from error
         except (nats.errors.TimeoutError, TimeoutError) as error:
-            problem = f"cost did not answer within {_TIMEOUT_S:g} s"
+            problem = f"{who} did not answer within {_TIMEOUT_S:g} s"
             if attempt == attempts:
                 raise CommandFailedError(problem, "Try the same again: nothing is done twice. See `agentops doctor`") from error
         else:
             if (message.headers or {}).get(ERROR):
-                raise CommandFailedError(_refusal(message.data))
+                raise CommandFailedError(_refusal(message.data, who))
             return answer.model_validate_json(message.data)
         output.note(f"{problem}: asking again ({attempt}/{attempts - 1})")
         await asyncio.sleep(2.0 * attempt)
     raise AssertionError("unreachable")
 
 
-def _refusal(data: bytes) -> str:
+def _refusal(data: bytes, who: str) -> str:
     try:
         refused = QueryError.model_validate_json(data)
     except ValidationError:
-        return f"cost refused: {data[:200].decode(errors='replace')}"
+        return f"{who} refused: {data[:200].decode(errors='replace')}"
     fields = "; ".join(one.told() for one in refused.errors if one.msg != refused.message)
     return f"{refused.message}{f' ({fields})' if fields else ''}"

@@ -27,7 +27,7 @@ __all__ = ["DuplicateIndex", "IndexUnavailableError", "IndexUnusableError"]
 
 log = structlog.get_logger(__name__)
 
-_FORMAT: Final = b"2"
+_FORMAT: Final = b"3"
 _KEY_BYTES: Final = 16
 _DAY_BYTES: Final = 3
 _PLACES: Final = 4

@@ -20,10 +20,12 @@ from processors.runner import HaltedError, Processor, ProcessorContext
 from processors.validate.judging import Limits
 from processors.validate.memory import Memory
 from processors.validate.partition import NAME, Judgement, PartitionWork, RepartitionedError
+from processors.validate.policies import PolicyService
 from processors.validate.purging import Purger
 from processors.validate.quota import DeadQuota
 from service.instruments import LAG_MESSAGES
 from streams import subjects, topology
+from streams.content import Policies, PolicyWatch
 from streams.reader import Source
 
 log = structlog.get_logger(__name__)
@@ -70,6 +72,9 @@ class Validate:
         )  # fmt: skip
         self._quota = DeadQuota(settings.dead_bytes_per_tenant_hour)
         self._memory = Memory(DuplicateIndex(context.data_directory / "index" / f"{NAME}-0"))
+        self._policies = Policies()
+        self._policy_watch: asyncio.Task[None] | None = None
+        self._policy_service: PolicyService | None = None
         self._client: Client | None = None
         self._leases: Leases | None = None
         self._loops: dict[int, CoveredLoop] = {}
@@ -100,6 +105,8 @@ class Validate:
         self._memory.start(client)
         self._leases = Leases(client, NAME, self._context.instance)
         await self._leases.start()
+        self._policy_service = PolicyService(client)
+        await self._policy_service.start()
         LAG_MESSAGES.labels(NAME).set_function(lambda: sum(loop.lag for loop in self._loops.values()))
 
     async def stop(self) -> None:
@@ -111,6 +118,9 @@ class Validate:
         if leases is not None:
             await leases.stop()
         await self._memory.stop()
+        service, self._policy_service = self._policy_service, None
+        if service is not None:
+            await service.stop()
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
             await client.close()
@@ -122,12 +132,28 @@ class Validate:
         """Judges until stopped."""
         self._ended.clear()
         try:
+            await self._follow_policies()
             while not self._stopping.is_set():
                 partitions, created = await self._look()
                 if partitions:
                     await self._work(partitions, created)
         finally:
+            if self._policy_watch is not None:
+                self._policy_watch.cancel()
+                await asyncio.wait({self._policy_watch})
             self._ended.set()
+
+    async def _follow_policies(self) -> None:
+        """Judges by the policies in force, from the first event on: returns once they are known, or it is asked to stop."""
+        assert self._client is not None
+        watch = PolicyWatch(self._policies)
+        self._policy_watch = asyncio.create_task(watch.run(self._client), name=f"{NAME}-content")
+        self._waiting = {"content": "the policies are not read yet"}
+        stopping = asyncio.create_task(self._stopping.wait())
+        known = asyncio.create_task(watch.known.wait())
+        _, pending = await asyncio.wait({stopping, known}, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
 
     async def _look(self) -> tuple[int, datetime | None]:
         """Into how many partitions TELEMETRY is cut, and when it was made; none when asked to stop."""
@@ -179,7 +205,7 @@ class Validate:
         assert client is not None
         assert leases is not None
         purger = Purger(client, created)
-        shared = Judgement(self._context.instance, self._limits, self._quota, self._memory, purger)
+        shared = Judgement(self._context.instance, self._limits, self._quota, self._memory, purger, self._policies)
         self._loops = {number: self._loop(client, leases, number, partitions, shared) for number in self._mine(partitions)}
         log.info("validate.partitions", of=partitions, ours=list(self._loops))
         if len(self._loops) > 1:

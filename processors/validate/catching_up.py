@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from processors.duplicates import catching_up
 from processors.duplicates.index import DuplicateIndex
-from processors.validate.judging import payload_hash, without_ingest
+from processors.validate.identity import payload_hash, without_ingest
 from schemas.ids import event_key
 from streams import subjects, topology
 from streams.messages import Received

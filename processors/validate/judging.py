@@ -1,14 +1,17 @@
 """Judging: which events of a message are accepted, which are dead and why. No clock, no network, no files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Final, NamedTuple
 
 import orjson
 import structlog
 
+from privacy.concern import concerns
+from privacy.rules import STRICTEST, Rules
+from privacy.treatment import Large, treat
+from processors.validate.identity import INGEST, payload_hash, same
 from processors.validate.messages import Address, address, raw_events
 from schemas.errors import FieldError, shown
 from schemas.events import KIND_OF, Event
@@ -29,7 +32,6 @@ MOST_LETTERS: Final = 100
 SHORTEST_EVENT: Final = 100
 """No event has fewer bytes: past ``MOST_LETTERS`` rejections shorter lines are refused unread, so that a megabyte of ``{}`` costs little."""
 
-_INGEST: Final = b',"ingest":{'
 _SORTED: Final = orjson.OPT_SORT_KEYS
 _OPEN: Final = {"attributes"}
 _SECOND: Final = 19
@@ -58,6 +60,8 @@ class Candidate(NamedTuple):
     line: bytes
     """The event as it will stand on ``events.``."""
     raw: bytes
+    large: tuple[Large, ...] = ()
+    """Content the line refers to, to be kept before the line is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,16 @@ class Rejection:
 
 
 @dataclass(slots=True)
+class Spared:
+    """What privacy took out of a message's events."""
+
+    dropped: int = 0
+    dropped_bytes: int = 0
+    truncated: int = 0
+    found: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Opened:
     """One message, taken apart; duplicates not yet looked for."""
 
@@ -82,6 +96,7 @@ class Opened:
     candidates: list[Candidate] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     flagged: dict[str, int] = field(default_factory=dict)
+    spared: Spared | None = None
 
 
 @dataclass(slots=True)
@@ -100,18 +115,6 @@ class Judged:
     def dead(self) -> int:
         """Rejected events."""
         return len(self.rejections)
-
-
-def payload_hash(normalised: bytes) -> bytes:
-    """Eight bytes that stand for an event's normalised JSON, without what validate added."""
-    return sha256(normalised).digest()[:8]
-
-
-def without_ingest(line: bytes) -> bytes:
-    """A line of ``events.`` without what validate added: what its payload hash was made of."""
-    # Nothing the producer chose stands behind the last mark: ingest holds numbers, a moment and flags only.
-    cut = line.rfind(_INGEST)
-    return line if cut < 0 else line[:cut] + b"}"
 
 
 def normalised(event: Event) -> bytes:
@@ -189,17 +192,32 @@ def _whole(opened: Opened, reason: str, msg: str) -> Opened:
     return opened
 
 
-def take_apart(message: Received, limits: Limits) -> Opened:
+def _private(plain: bytes, rules: Rules, opened: Opened) -> tuple[bytes, tuple[Large, ...]]:
+    """The normal form of an event as its tenant's rules let it stand, and content it refers to."""
+    treated = treat(orjson.loads(plain), rules, large="refer")
+    if not treated.touched:
+        return plain, ()
+    spared = opened.spared = opened.spared or Spared()
+    spared.dropped += treated.dropped
+    spared.dropped_bytes += treated.dropped_bytes
+    spared.truncated += treated.truncated
+    for kind, count in treated.found.items():
+        spared.found[kind] = spared.found.get(kind, 0) + count
+    attributes = orjson.Fragment(orjson.dumps(treated.event.get("attributes", {}), option=_SORTED))
+    return orjson.dumps(treated.event | {"attributes": attributes}), treated.large
+
+
+def take_apart(message: Received, limits: Limits, rules_of: Callable[[str], Rules] = lambda _: STRICTEST) -> Opened:
     """Reads every event of ``message``. Never raises: what surprises it is dead, ``internal_error``."""
     opened = Opened(message, address(message.subject))
     try:
-        return _take_apart(opened, limits)
+        return _take_apart(opened, limits, rules_of(opened.address.tenant))
     except Exception as error:  # noqa: BLE001 - one message must never stop the stream
         log.warning("message.surprised", sequence=message.sequence, error=repr(error)[:500])
         return _whole(Opened(message, opened.address), "internal_error", f"{type(error).__name__}: {str(error)[:500]}")
 
 
-def _take_apart(opened: Opened, limits: Limits) -> Opened:
+def _take_apart(opened: Opened, limits: Limits, rules: Rules) -> Opened:
     message, told = opened.message, opened.address
     if len(message.data) > MAX_EVENT_BYTES:
         return _whole(
@@ -214,7 +232,7 @@ def _take_apart(opened: Opened, limits: Limits) -> Opened:
     received_at = message.stored_at
     times = _Times(received_at, limits)
     moment = received_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    before = _INGEST + f'"received_at":"{moment}","sequence":{message.sequence},"position":'.encode()
+    before = INGEST + f'"received_at":"{moment}","sequence":{message.sequence},"position":'.encode()
     candidates, rejections = opened.candidates, opened.rejections
     tenant, agent, kind, mixed = told.tenant, told.agent, told.kind, told.kind == BATCH
     for position, raw in enumerate(raws):
@@ -225,6 +243,7 @@ def _take_apart(opened: Opened, limits: Limits) -> Opened:
             claims = found["tenant"]["tenant_id"], found["run"]["agent_id"], found["event_type"], found["event_id"]
             plain = orjson.dumps(found)
             flags = times.flags_of(found["occurred_at"])
+            closer = bool(rules.own) or concerns(found, plain)
         else:
             event = read_event(raw)
             if isinstance(event, Rejected):
@@ -233,10 +252,14 @@ def _take_apart(opened: Opened, limits: Limits) -> Opened:
             claims = event.tenant.tenant_id, event.run.agent_id, event.event_type, str(event.event_id)
             plain = normalised(event)
             flags = times.flags(event.occurred_at)
+            closer = True
         own = KIND_OF[claims[2]]
         if claims[0] != tenant or not (mixed or (own == kind and claims[1] == agent)):
             rejections.append(_mismatch(_Claims(*claims), told, position, raw))
             continue
+        large: tuple[Large, ...] = ()
+        if closer:
+            plain, large = _private(plain, rules, opened)
         if flags:
             ending = b'%d,"flags":%b}}' % (position, orjson.dumps(flags))
             for flag in flags:
@@ -244,7 +267,7 @@ def _take_apart(opened: Opened, limits: Limits) -> Opened:
         else:
             ending = b"%d}}" % position
         key = event_key(tenant, claims[3])
-        candidates.append(Candidate(position, key, payload_hash(plain), own, plain[:-1] + before + ending, raw))
+        candidates.append(Candidate(position, key, payload_hash(plain), own, plain[:-1] + before + ending, raw, large))
     return opened
 
 
@@ -267,7 +290,7 @@ def judge(opened: Iterable[Opened], known: Mapping[bytes, bytes]) -> list[Judged
             if before is None:
                 seen[candidate.key] = candidate.payload
                 accepted.append(candidate)
-            elif before == candidate.payload:
+            elif same(before, candidate.payload):
                 duplicates += 1
             else:
                 rejections.append(_conflict(candidate))

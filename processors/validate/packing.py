@@ -1,12 +1,14 @@
 """From verdicts to covered batches: outputs grouped by tenant and kind, in order, few enough for one atomic batch."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
+from privacy.letters import AsSent, Changed, Withheld, original, told
+from privacy.rules import STRICTEST, Rules
 from processors.validate.judging import MOST_LETTERS, Judged, Rejection, dead_kind
 from processors.validate.quota import DeadQuota
 from schemas.errors import FieldError
@@ -19,6 +21,7 @@ from streams.micro_batches import MAX_BATCH_BYTES, MAX_BATCH_LINES, split
 log = structlog.get_logger(__name__)
 
 _FIRST_ERRORS: Final = 20
+_WHOSE: Final = frozenset({"tenant_mismatch", "invalid_subject"})
 
 
 @dataclass(slots=True)
@@ -68,10 +71,10 @@ class _Group:
         return 1
 
 
-def _letters(judged: Judged, quota: DeadQuota) -> tuple[list[Outgoing], int]:
+def _letters(judged: Judged, quota: DeadQuota, rules: Rules) -> tuple[list[Outgoing], int]:
     """The dead letters of one message, and how many of them keep no original."""
-    told = judged.address
-    tenant = told.tenant if told.valid else subjects.UNKNOWN
+    where = judged.address
+    tenant = where.tenant if where.valid else subjects.UNKNOWN
     rejections = judged.rejections
     if len(rejections) > MOST_LETTERS:
         errors: list[FieldError] = []
@@ -83,24 +86,30 @@ def _letters(judged: Judged, quota: DeadQuota) -> tuple[list[Outgoing], int]:
         reason = reasons.pop() if len(reasons) == 1 else "many_reasons"
         whole = Rejection(0, reason, tuple(errors[:_FIRST_ERRORS]), judged.message.data)
         letter, kept = _letter(
-            judged.message, whole, tenant, told.kind if told.valid else subjects.UNKNOWN, quota, len(rejections)
+            judged.message, whole, tenant, where.kind if where.valid else subjects.UNKNOWN, quota, len(rejections), rules
         )
         return [letter], 0 if kept else 1
     letters, omitted = [], 0
     for rejection in rejections:
-        letter, kept = _letter(judged.message, rejection, tenant, dead_kind(rejection, told), quota, 1)
+        letter, kept = _letter(judged.message, rejection, tenant, dead_kind(rejection, where), quota, 1, rules)
         letters.append(letter)
         omitted += not kept
     return letters, omitted
 
 
 def _letter(
-    message: Received, rejection: Rejection, tenant: str, kind: str, quota: DeadQuota, events: int
+    message: Received, rejection: Rejection, tenant: str, kind: str, quota: DeadQuota, events: int, rules: Rules
 ) -> tuple[Outgoing, bool]:
     keep = quota.take(tenant, len(rejection.raw), message.stored_ns)
     try:
+        # Whose it is is in doubt: by the strictest rules.
+        rules = STRICTEST if rejection.reason in _WHOSE else rules
+        may_stand: AsSent | Changed | Withheld = original(rejection.raw, rules) if keep else AsSent()
+        keep = keep and not isinstance(may_stand, Withheld)
         letter = bury(
-            message, topology.TELEMETRY, rejection.raw, processor="validate", reason=rejection.reason, errors=rejection.errors,
+            message, topology.TELEMETRY, rejection.raw, processor="validate", reason=rejection.reason, errors=told(rejection.errors, rules),
+            instead=may_stand.raw if isinstance(may_stand, Changed) else None,
+            privacy=None if isinstance(may_stand, AsSent) else may_stand.reason,
             tenant=tenant, kind=kind, position=rejection.position, events=events, event_id=rejection.event_id,
             event_type=rejection.event_type, keep=keep,
         )  # fmt: skip
@@ -128,11 +137,13 @@ def _begun(judged: Judged) -> int:
     return kinds + 2 * size // MAX_BATCH_BYTES + len(judged.accepted) // MAX_BATCH_LINES
 
 
-def pack(judged: Sequence[Judged], quota: DeadQuota, most: int = MAX_BATCH - 1) -> Iterator[Batch]:
+def pack(
+    judged: Sequence[Judged], quota: DeadQuota, most: int = MAX_BATCH - 1, rules_of: Callable[[str], Rules] = lambda _: STRICTEST
+) -> Iterator[Batch]:
     """The verdicts as batches of at most ``most`` outputs, each over a contiguous run of messages, in order."""
     batch, groups, count = Batch(), dict[tuple[str, str], _Group](), 0
     for one in judged:
-        letters, omitted = _letters(one, quota) if one.rejections else ([], 0)
+        letters, omitted = _letters(one, quota, rules_of(one.address.tenant)) if one.rejections else ([], 0)
         # Certainly no more micro-batches than events; counted closely only where that might be too many.
         begun = len(one.accepted)
         if batch.messages and count + len(letters) + begun > most and count + len(letters) + _begun(one) > most:

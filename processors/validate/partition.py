@@ -11,7 +11,8 @@ from uuid import uuid4
 import structlog
 from nats.aio.client import Client
 
-from processors.validate.judging import Limits, judge, take_apart
+from processors.validate import large_content
+from processors.validate.judging import Limits, Opened, judge, take_apart
 from processors.validate.memory import Memory
 from processors.validate.packing import Batch, pack
 from processors.validate.purging import Purger
@@ -20,14 +21,18 @@ from schemas.coverage import Coverage
 from service.instruments import (
     BATCH_EVENTS,
     BATCH_SECONDS,
+    CONTENT_BYTES_DROPPED,
     DEAD_LETTERS,
     DEAD_ORIGINALS_OMITTED,
     EVENTS_DUPLICATE,
     EVENTS_FLAGGED,
     EVENTS_RECEIVED,
     EVENTS_VALID,
+    FINDINGS_REDACTED,
+    VALUES_TRUNCATED,
 )
 from streams import progress, subjects, topology
+from streams.content import Policies
 from streams.covering import CoveredWriter
 from streams.messages import Received
 
@@ -51,6 +56,7 @@ class Judgement:
     quota: DeadQuota
     memory: Memory
     purger: Purger
+    policies: Policies
 
 
 class PartitionWork:
@@ -140,9 +146,12 @@ class PartitionWork:
             if not self._alone:
                 await memory.keep_up()
             began = time.perf_counter()
-            opened = [take_apart(message, self._shared.limits) for message in messages]
+            opened = [take_apart(message, self._shared.limits, self._shared.policies.rules) for message in messages]
             known = memory.known([candidate.key for one in opened for candidate in one.candidates])
-            for batch in pack(judge(opened, known), self._shared.quota):
+            judged = judge(opened, known)
+            await large_content.keep(self._client, judged)
+            self._count_private(opened)
+            for batch in pack(judged, self._shared.quota, rules_of=self._shared.policies.rules):
                 first = self._writer().position.covered + 1
                 coverage = self._coverage(batch, first, batch.messages[-1].sequence)
                 assert coverage.received == coverage.valid + coverage.dead + coverage.duplicates, coverage
@@ -154,6 +163,16 @@ class PartitionWork:
                 self._shared.purger.covered(position.covered)
                 self._count(batch, time.perf_counter() - began)
                 began = time.perf_counter()
+
+    @staticmethod
+    def _count_private(opened: Sequence[Opened]) -> None:
+        for one in opened:
+            if one.spared is None:
+                continue
+            CONTENT_BYTES_DROPPED.labels(NAME).inc(one.spared.dropped_bytes)
+            VALUES_TRUNCATED.labels(NAME).inc(one.spared.truncated)
+            for kind, count in one.spared.found.items():
+                FINDINGS_REDACTED.labels(NAME, kind).inc(count)
 
     def _count(self, batch: Batch, seconds: float) -> None:
         EVENTS_RECEIVED.labels(NAME).inc(batch.received)

@@ -9,6 +9,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from privacy.rules import Rules
 from processors.covered_loop import slices
 from processors.validate.catching_up import rows_of
 from processors.validate.judging import SHORTEST_EVENT, Judged, Limits, judge, take_apart
@@ -143,7 +144,8 @@ _JSON = st.recursive(
 )
 def test_an_accepted_line_is_the_event_and_where_it_came_from(attributes: dict[str, Any]) -> None:
     raw = orjson.dumps(event(attributes=attributes))
-    (judged,) = judge([take_apart(received(raw, 7), Limits())], {})
+    looks_for_nothing = Rules("full", frozenset())
+    (judged,) = judge([take_apart(received(raw, 7), Limits(), lambda _: looks_for_nothing)], {})
     (candidate,) = judged.accepted
     stored, sent = AcceptedEvent.model_validate_json(candidate.line), read_event(raw)
     assert isinstance(sent, Event)

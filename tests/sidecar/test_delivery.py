@@ -100,7 +100,7 @@ async def test_a_full_spool_is_told_to_the_agent_and_empties_again(
 ) -> None:
     await sidecar.start(command=SLEEP, AGENTOPS_SIDECAR_SPOOL_MAX_BYTES="2000000")
     await server.kill()
-    big = {"attributes": {"text": "x" * 400_000}}
+    big = {"attributes": {f"text-{number:03d}": "x" * 4_000 for number in range(100)}}
     statuses = [await sidecar.post(event(number, **big)) for number in range(8)]
     accepted = statuses.count(202)
     assert statuses == [202] * accepted + [503] * (8 - accepted)

@@ -1,0 +1,1 @@
+"""``agentops content``: what becomes of prompts and completions, by tenant."""

@@ -1,0 +1,194 @@
+"""What somebody might try, on purpose or not, to get a secret through."""
+
+import time
+from typing import Any
+
+import orjson
+import pytest
+
+from privacy.redaction import Tally, redact
+from privacy.rules import STRICTEST, Rules, ready
+from privacy.treatment import treat
+from schemas.content import ContentPolicy, OwnPattern
+from schemas.events import MAX_ATTRIBUTES, Event
+from schemas.reading import read_event
+from tests.events import event, raw
+
+MAIL = "jane.doe@example.com"
+KEY = "sk-" + "proj-" + "Ab3dEf6hIj9lMn2pQr5t"
+REDACTED = ready(ContentPolicy(tenant_id="acme", mode="redacted"))
+FULL = ready(ContentPolicy(tenant_id="acme", mode="full"))
+
+
+def attributes(given: dict[str, Any], rules: Rules = STRICTEST) -> dict[str, Any]:
+    found: dict[str, Any] = treat(event(attributes=given), rules).event["attributes"]
+    return found
+
+
+def cleaned(text: str, rules: Rules = STRICTEST) -> str:
+    return redact(text, rules, Tally())
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        MAIL.replace("@", "%40"), MAIL.replace("@", "\\u0040"), MAIL.replace("@", "\\\\u0040"), MAIL.replace("@", "\\x40"), MAIL.replace("@", "&#64;"),
+        MAIL.replace("@", "&#x40;"), MAIL.replace("@", "&commat;"), MAIL.replace("@", "\uff20"), MAIL.replace("@", "\ufe6b"), "\u200b".join(MAIL), "\u00ad".join(MAIL),
+        MAIL.replace(".", "\uff0e"), MAIL.replace(".", "\u3002"), "\u2060".join(MAIL), "".join(f"%{ord(one):02x}" for one in MAIL), "".join(f"\\u{ord(one):04x}" for one in MAIL),
+        "".join(chr(ord(one) + 0xFEE0) if one.isalpha() else one for one in MAIL), MAIL.replace("a", "a\u0301"),
+    ],
+)  # fmt: skip
+def test_an_address_is_found_however_it_is_disguised(hidden: str) -> None:
+    assert cleaned(f"to {hidden} today") == "to [EMAIL] today"
+
+
+def test_content_is_found_whatever_its_key_looks_like() -> None:
+    for key in (
+        "gen_ai.prompt",
+        "GEN_AI.PROMPT",
+        "gen_ai.prompt.0.content",
+        "gen\u200b_ai.prompt",
+        "ｇen_ai.prompt",
+        "x.gen_ai.prompt",
+        "llm.input_messages.0.message.content",
+    ):
+        assert attributes({key: "the prompt"}) == {"agentops.content": "off", "agentops.content_bytes": 10}
+    for nested in (
+        {"gen_ai": {"prompt": "the prompt"}},
+        {"a": {"gen_ai.prompt": "the prompt"}},
+        {"a": [{"b": {"gen_ai": {"prompt": ["the prompt"]}}}]},
+    ):
+        assert b"the prompt" not in orjson.dumps(attributes(nested))
+    assert b"the prompt" not in orjson.dumps(attributes({"note": '{"gen_ai.prompt": "the prompt"}'}))
+
+
+def test_a_count_under_the_name_of_content_stays() -> None:
+    assert attributes({"messages": 5, "gen_ai.prompt": 7}) == {"messages": 5, "gen_ai.prompt": 7}
+
+
+def test_findings_are_found_in_names_numbers_and_json_within_json() -> None:
+    inner = orjson.dumps([{"role": "user", "content": orjson.dumps({"mail": MAIL}).decode()}]).decode()
+    found = attributes({MAIL: 1, f"{KEY}x": "y", "pan": 4111111111111111, "deep": {"a": [{MAIL: [MAIL]}]}, "said": inner})
+    assert orjson.dumps(found).count(b"example.com") == 0
+    assert KEY not in str(found)
+    assert found["pan"] == "[CARD]"
+    assert orjson.loads(orjson.loads(found["said"])[0]["content"]) == {"mail": "[EMAIL]"}
+
+
+def test_what_a_field_is_called_says_that_it_is_a_secret() -> None:
+    found = attributes(
+        {
+            "api_key": "abc",
+            "db.password": "x",
+            "headers": {"Authorization": "whatever", "cookie": "a=b"},
+            "total_tokens": 7,
+            "token": "t",
+        }
+    )
+    assert found == {
+        "api_key": "[KEY]", "db.password": "[KEY]", "headers": {"Authorization": "[KEY]", "cookie": "[KEY]"}, "total_tokens": 7, "token": "[KEY]",
+        "agentops.redacted": 5,
+    }  # fmt: skip
+
+
+def test_a_mark_cannot_be_used_to_smuggle() -> None:
+    found = attributes(
+        {"agentops.redacted": MAIL, "agentops.content": MAIL, "agentops.content_bytes": {"a": MAIL}, "agentops.truncated": 10**30}
+    )
+    assert found == {}
+
+
+def test_names_that_become_the_same_do_not_push_each_other_out() -> None:
+    found = attributes({"a@example.com": 1, "b@example.com": 2})
+    assert sorted(value for key, value in found.items() if key.startswith("[EMAIL]")) == [1, 2]
+
+
+def test_every_free_text_of_the_contract_is_looked_through() -> None:
+    text = f"{MAIL} with {KEY}"
+    made = event(
+        "run.failed", error={"type": "x", "message": text}, policy={"policy_id": "p", "decision": "block", "reason": text},
+        log={"level": "info", "message": text}, health={"status": "HEALTHY", "reason": text, "checks": [{"name": "a", "kind": "http", "ok": False, "error": text}]},
+        alert={"alert_id": "a", "type": "t", "message": text, "destination": MAIL},
+        fault={"fault_id": "f", "kind": "latency", "until": "2026-01-01T00:00:00Z", "reason": text}, step={"step_id": "s", "step_type": "t", "name": KEY},
+    )  # fmt: skip
+    made["agent"] = {"name": KEY, "reason": text}
+    for rules in (STRICTEST, REDACTED):
+        told = raw(treat(made, rules).event)
+        assert MAIL.encode() not in told
+        assert KEY.encode() not in told
+        assert isinstance(read_event(told), Event)
+    told = raw(treat(made, FULL).event)
+    assert MAIL.encode() in told
+    assert KEY.encode() not in told
+
+
+def test_ids_that_join_and_bill_are_never_changed() -> None:
+    made = event("model_call.completed", run=MAIL, trace={"trace_id": MAIL})
+    found = treat(made, STRICTEST)
+    assert found.event["run"] == made["run"]
+    assert found.event["trace"] == made["trace"]
+    assert not found.touched
+
+
+def test_large_values_are_cut_where_everybody_sees_it() -> None:
+    found = attributes({"note": "x" * 20_000, "list": ["y" * 9_000]})
+    assert len(found["note"]) <= 4_096
+    assert found["note"].endswith("… [TRUNCATED 20,000 characters]")
+    assert "TRUNCATED" in found["list"]
+    assert found["agentops.truncated"] == 2
+
+
+def test_large_content_is_referred_to_and_kept_whole_beside() -> None:
+    prompt = f"{MAIL} " + "word " * 5_000
+    made = event("model_call.completed", attributes={"gen_ai.prompt": prompt})
+    found = treat(made, REDACTED, large="refer")
+    (large,) = found.large
+    assert large.reference == f"acme.{made['event_id']}.0"
+    assert large.text == prompt.replace(MAIL, "[EMAIL]")
+    assert f"agentops-content:{large.reference}" in found.event["attributes"]["gen_ai.prompt"]
+    assert treat(found.event, REDACTED, large="refer").event == found.event
+
+
+def test_an_event_with_as_many_attributes_as_it_may_have_stays_one() -> None:
+    full = {f"a{number:03d}": MAIL for number in range(MAX_ATTRIBUTES - 2)} | {"gen_ai.prompt": "x", "long": "y" * 9_000}
+    found = treat(event(attributes=full), STRICTEST).event
+    assert isinstance(read_event(raw(found)), Event)
+    assert treat(found, STRICTEST).event == found
+
+
+def test_a_pattern_of_ones_own_is_found_and_cannot_hold_anything_up() -> None:
+    """The classic of all patterns that hang: linear here."""
+    policy = ContentPolicy(
+        tenant_id="acme",
+        mode="redacted",
+        patterns=(OwnPattern(name="ORDER", pattern=r"AB-\d{5}"), OwnPattern(name="EVIL", pattern=r"(a+)+$|(a|aa)+b")),
+    )
+    rules = ready(policy)
+    began = time.process_time()
+    assert cleaned("order AB-12345 " + "a" * 50_000 + "!", rules).startswith("order [ORDER] ")
+    assert time.process_time() - began < 5
+
+
+HOSTILE = {
+    "digits": "1" * 300_000, "groups": "1234 " * 60_000, "at": "@" * 300_000, "mails without end": "a@" * 150_000, "dots": "1." * 150_000, "colons": "a:" * 150_000,
+    "dashes": "-" * 300_000, "beginnings": "-----BEGIN RSA PRIVATE KEY-----" * 9_000, "logins": "://a:" * 60_000, "words": "password " * 30_000, "bearer": "bearer " * 40_000,
+    "escapes": "\\u0040" * 50_000, "percent": "%40" * 100_000, "plus": "+1 " * 100_000, "zero": "00 " * 100_000, "brackets": "[" * 200_000, "domains": "a@b." + "c." * 140_000,
+    "keys": "sk-" * 100_000, "jwt": "eyJaaaaaaaa." * 25_000, "iban": "DE89 " * 60_000, "phone words": "phone " * 50_000 + "1" * 100, "tokens": "token=" * 50_000, "combining": "a\u0301" * 100_000,
+    "ssn words": "ssn " * 50_000 + "123456789 " * 1_000, "placeholders": "[EMAIL]" * 40_000, "cards": "4111 1111 1111 1111 " * 15_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_text_of_the_largest_size_costs_seconds_at_most(name: str) -> None:
+    """A safety net for what would take minutes or hours, not a figure: those are in docs/privacy.md."""
+    began = time.process_time()
+    redact(HOSTILE[name], STRICTEST, Tally())
+    assert time.process_time() - began < 30
+
+
+def test_what_is_nested_deeper_than_an_event_may_be_does_not_get_through() -> None:
+    nested: Any = MAIL
+    for _ in range(200):
+        nested = [nested]
+    assert MAIL not in str(attributes({"a": nested}))
+    assert MAIL not in str(attributes({"a": orjson.dumps(nested).decode()}))

@@ -1,0 +1,165 @@
+"""Whatever the text and the event: nothing raises, nothing that is found is left, done again it changes nothing, and JSON stays JSON."""
+
+import re
+from typing import Any
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from privacy.concern import concerns
+from privacy.letters import AsSent, Changed, Withheld, original
+from privacy.redaction import Tally, findings, redact
+from privacy.rules import STRICTEST, Rules, ready
+from privacy.treatment import treat
+from processors.validate.identity import payload_hash, same
+from processors.validate.judging import normalised
+from schemas.content import MARKS, ContentPolicy, OwnPattern
+from schemas.events import Event
+from schemas.reading import read_event
+from schemas.shortcut import plainly
+from tests.events import event
+from tests.privacy.labelled import samples
+
+_SECRETS = [sample.text[begin:end] for sample in samples() for begin, end, _ in sample.places]
+RULES: tuple[Rules, ...] = (
+    STRICTEST,
+    ready(ContentPolicy(tenant_id="acme", mode="redacted")),
+    ready(ContentPolicy(tenant_id="acme", mode="full")),
+    ready(
+        ContentPolicy(
+            tenant_id="acme", mode="redacted", kinds=("EMAIL",), patterns=(OwnPattern(name="ODD", pattern="[a-z]+[0-9]"),)
+        )
+    ),
+)
+
+texts = st.lists(
+    st.one_of(
+        st.sampled_from(_SECRETS),
+        st.text(max_size=12),
+        st.sampled_from(
+            [
+                " ",
+                ",",
+                "@",
+                "%40",
+                "\\u0040",
+                "\\n",
+                '"',
+                "{",
+                "[EMAIL]",
+                "[KEY]",
+                "\u200b",
+                "+",
+                "-",
+                ".",
+                "password=",
+                "token: ",
+                "tel ",
+                "https://",
+                "&#64;",
+                "0",
+                "1",
+            ]
+        ),
+    ),
+    max_size=6,
+).map("".join)
+rules = st.sampled_from(RULES)
+values = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False), texts
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=6,
+)
+keys = st.one_of(
+    texts,
+    st.sampled_from(
+        ["gen_ai.prompt", "gen_ai.input.messages", "note", "password", "agentops.redacted", "agentops.content", "messages"]
+    ),
+)
+events = st.builds(
+    lambda attributes, message, name: event("run.failed", error={"type": "x", "message": message}, step={"step_id": "s", "step_type": "t", "name": name or "n"}, attributes=attributes),
+    st.dictionaries(keys, values, max_size=4), texts.map(lambda text: text.replace("\x00", "")[:8000]), texts.map(lambda text: text.replace("\x00", "")[:200]),
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(texts, rules)
+def test_nothing_that_is_found_is_left_and_again_changes_nothing(text: str, by: Rules) -> None:
+    tally = Tally()
+    once = redact(text, by, tally)
+    again = Tally()
+    assert redact(once, by, again) == once
+    assert again.total == 0
+    assert (once != text) == (tally.total > 0)
+    assert redact(text, by, Tally()) == once
+    for piece in _between_marks(once, by):
+        assert findings(piece, by) == []
+
+
+def _between_marks(text: str, by: Rules) -> list[str]:
+    names = "|".join((*(kind for kind in RULES[0].kinds), *(own.name for own in by.own)))
+    return re.split(rf"\[(?:{names})\]", text)
+
+
+@settings(max_examples=120, deadline=None)
+@given(events, rules)
+def test_a_treated_event_is_an_event_and_treated_again_the_same(made: dict[str, Any], by: Rules) -> None:
+    sent = read_event(orjson.dumps(made))
+    treated = treat(made, by)
+    again = treat(treated.event, by)
+    assert again.event == treated.event
+    assert not again.touched
+    if isinstance(sent, Event):
+        assert isinstance(read_event(orjson.dumps(treated.event)), Event)
+
+
+@settings(max_examples=120, deadline=None)
+@given(events, rules, rules)
+def test_an_event_is_the_same_event_whatever_policies_it_has_passed(made: dict[str, Any], first: Rules, second: Rules) -> None:
+    def stored(by: Rules, *, at_the_sidecar: Rules | None = None) -> bytes | None:
+        found = treat(made, at_the_sidecar).event if at_the_sidecar is not None else made
+        sent = read_event(orjson.dumps(found))
+        if not isinstance(sent, Event):
+            return None
+        plain = normalised(sent)
+        treated = treat(orjson.loads(plain), by)
+        if not treated.touched:
+            return payload_hash(plain)
+        attributes = orjson.Fragment(orjson.dumps(treated.event.get("attributes", {}), option=orjson.OPT_SORT_KEYS))
+        return payload_hash(orjson.dumps(treated.event | {"attributes": attributes}))
+
+    hashes = [stored(first), stored(second), stored(first, at_the_sidecar=second), stored(second, at_the_sidecar=first)]
+    assert all(same(one, other) for one in hashes for other in hashes if one is not None and other is not None)
+
+
+@settings(max_examples=120, deadline=None)
+@given(events)
+def test_an_event_that_needs_no_closer_look_would_not_be_changed_by_one(made: dict[str, Any]) -> None:
+    flat = made | {
+        "attributes": {
+            key: value for key, value in made["attributes"].items() if not isinstance(value, dict | list) and key not in MARKS
+        }
+    }
+    found = plainly(orjson.dumps(flat))
+    if found is None:
+        return
+    plain = orjson.dumps(found)
+    for by in RULES[:3]:
+        if not concerns(found, plain):
+            assert not treat(orjson.loads(plain), by).touched
+
+
+@settings(deadline=None)
+@given(st.one_of(st.binary(max_size=200), events.map(orjson.dumps), texts.map(str.encode)), rules)
+def test_of_rejected_bytes_nothing_is_kept_that_would_be_found(raw: bytes, by: Rules) -> None:
+    match original(raw, by):
+        case AsSent():
+            kept = raw
+        case Changed(changed):
+            kept = changed
+        case Withheld():
+            return
+    assert not isinstance(original(kept, by), Changed)
