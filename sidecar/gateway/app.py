@@ -9,6 +9,7 @@ import structlog
 import uvicorn
 
 from service.signals import stop_event
+from sidecar.content import IN_FORCE, NATS
 from sidecar.gateway.application import application
 from sidecar.gateway.bodies import Holding
 from sidecar.gateway.doors import Doors
@@ -20,6 +21,7 @@ from sidecar.gateway.rates import Rates
 from sidecar.gateway.settings import GatewaySettings
 from sidecar.listener import CannotStartError
 from sidecar.shipping import Nats
+from streams.content import PolicyWatch
 from streams.settings import NatsSettings
 
 log = structlog.get_logger(__name__)
@@ -65,8 +67,15 @@ class Gateway:
             missing["keys"] = "not read yet"
         return missing
 
-    async def _follow_keys(self) -> None:
-        await KeyWatch(self.ring).run(await self._nats.connect())
+    async def _follow(self) -> None:
+        client = await self._nats.connect()
+        NATS.there = lambda: self._nats.client is not None
+        policies = PolicyWatch(IN_FORCE)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(policies.run(client), name="content-follow")
+            # Nobody is let in before it is known what may be kept of what they send.
+            await policies.known.wait()
+            group.create_task(KeyWatch(self.ring).run(client), name="keys-follow")
 
     async def serve(self, until: asyncio.Event) -> str | None:
         """Serves until asked to stop: returns None, else what died. Raises CannotStartError."""
@@ -98,18 +107,18 @@ class Gateway:
         # Uvicorn raises the signal it was stopped by once more at the end: a stop that was asked for would look like a crash.
         server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="doors")
-        keys = asyncio.create_task(self._follow_keys(), name="keys")
+        following = asyncio.create_task(self._follow(), name="keys and policies")
         waiting = asyncio.create_task(until.wait(), name="stop")
         scheme = "https" if settings.tls_certificate else "http"
         log.info("gateway.started", url=f"{scheme}://{settings.host}:{port}", **self._otlp.ports)
-        done, _ = await asyncio.wait({serving, keys, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({serving, following, waiting}, return_when=asyncio.FIRST_COMPLETED)
         died = None if waiting in done else ", ".join(task.get_name() for task in done)
         server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
         await self._otlp.stop()
-        for task in (keys, waiting):
+        for task in (following, waiting):
             task.cancel()
-        await asyncio.gather(keys, waiting, return_exceptions=True)
+        await asyncio.gather(following, waiting, return_exceptions=True)
         await self._nats.close()
         log.info("gateway.stopped")
         return died

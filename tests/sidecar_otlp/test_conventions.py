@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from privacy.sizes import MAX_CONTENT, MAX_VALUE
 from schemas.events import Event
 from tests.sidecar_otlp.spans import Door, only, span
 
@@ -176,15 +177,20 @@ def test_an_evaluation_on_a_span_is_told() -> None:
     assert (event.evaluation.evaluator, event.evaluation.score, event.evaluation.passed) == ("relevance", 1.0, True)
 
 
-def test_an_event_too_large_loses_its_content_and_says_so() -> None:
+def test_an_event_too_large_is_cut_where_it_is_long_and_says_so() -> None:
     huge = made("chat", {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.usage.input_tokens": 9,
                          "gen_ai.input.messages": "x" * 2_000_000, "note": "y" * 5000}, b"parent00")  # fmt: skip
     event = only(Door().takes(huge), "model_call.completed")
     assert event.resource_usage is not None
     assert event.resource_usage.input_tokens == 9
+    for name, most in (("gen_ai.input.messages", MAX_CONTENT), ("note", MAX_VALUE)):
+        assert len(str(event.attributes[name])) <= most
+    assert event.attributes["agentops.truncated"] == 2
+
+
+def test_content_nobody_asked_to_keep_leaves_nothing_but_its_size(content_off: None) -> None:
+    asked = made("chat", {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.usage.input_tokens": 9,
+                          "gen_ai.input.messages": "my card is 4111", "note": "write to jane@example.com"}, b"parent00")  # fmt: skip
+    event = only(Door().takes(asked), "model_call.completed")
     assert "gen_ai.input.messages" not in event.attributes
-    size, note = event.attributes["agentops.too_large"], event.attributes["note"]
-    assert isinstance(size, int)
-    assert size > 2_000_000
-    assert isinstance(note, str)
-    assert note.endswith("…")
+    assert (event.attributes["agentops.content"], event.attributes["note"]) == ("off", "write to [EMAIL]")
