@@ -15,7 +15,7 @@ from sidecar.tracing.exporters.exporter import Exporter
 from sidecar.tracing.lanes import BATCH, EVERY_S, Lane
 from sidecar.tracing.outbox import CAPACITY
 from sidecar.tracing.sampling import MOST_HELD, Sampling
-from sidecar.tracing.spans import Span, Step, Trace
+from sidecar.tracing.spans import Here, Span, Step, Trace
 from sidecar.tracing.whose import Whose
 
 logger: Final = logging.getLogger("agentops.tracer")
@@ -71,7 +71,6 @@ class TelemetryCollector:
         self._lanes = tuple(self._all)
         self._paused = False
         self._troubles = 0
-        self._forks = 0
         _living.add(self)
 
     def trace(self, root: Span, caller: ids.Caller | None) -> Trace:
@@ -80,7 +79,7 @@ class TelemetryCollector:
         if self._everything:
             return Trace(trace_id, sampled=True, held=None, root=root)
         sampled = self._sampling.at_head(trace_id, None if caller is None else caller.sampled)
-        return Trace(trace_id, sampled=sampled, held=[] if sampled and self._holds else None, root=root, home=self._forks)
+        return Trace(trace_id, sampled=sampled, held=[] if sampled and self._holds else None, root=root)
 
     def run_begun(self, span: Step) -> None:
         """A run began."""
@@ -112,7 +111,7 @@ class TelemetryCollector:
             self.sampled_out += 1
             return True
         held = trace.held
-        if held is None or len(held) >= MOST_HELD or trace.home != self._forks:
+        if held is None or len(held) >= MOST_HELD or trace.root.home != Here.forks:
             return False
         held.append(span)
         if trace.root is span:
@@ -188,7 +187,6 @@ class TelemetryCollector:
         for lane in self._all:
             lane.forked()
         self.sampled_out = 0
-        self._forks += 1
         if (util := sys.modules.get("multiprocessing.util")) is not None:
             # Its children end without ``atexit``; what they run instead is registered after this.
             util.register_after_fork(self, _stop_with_multiprocessing)

@@ -59,6 +59,7 @@ class Lane:
         self._many = threading.Event()
         self._closing = threading.Event()
         self._sending: deque[Made] = deque()
+        self._busy = False
         self._warned: dict[str, float] = {}
 
     @property
@@ -103,6 +104,13 @@ class Lane:
 
     def _empty(self, deadline: float | None = None) -> None:
         """Everything that waits is delivered, refused, or given up because it is time to close."""
+        self._busy = True
+        try:
+            self._try(deadline)
+        finally:
+            self._busy = False
+
+    def _try(self, deadline: float | None) -> None:
         pause = _FIRST_PAUSE_S
         while self._sending or len(self.outbox):
             try:
@@ -159,7 +167,7 @@ class Lane:
     def flush(self, within_s: float) -> bool:
         """Waits until everything put so far has left; whether it did within ``within_s``."""
         deadline = time.monotonic() + within_s
-        while self.waiting:
+        while self.waiting or self._busy:
             if self._thread is None or not self._thread.is_alive():
                 self._empty(deadline)
                 return not self.waiting

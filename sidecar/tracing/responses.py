@@ -6,7 +6,7 @@ Read while the agent waits, so only what is small is touched; counting tokens is
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sidecar.tracing.values import fields_of
+from sidecar.tracing.values import fields_of, identifier
 
 _USAGES: Final = ("usage", "usageMetadata", "usage_metadata", "meta")
 _GOOGLE: Final = frozenset({"usageMetadata", "usage_metadata"})
@@ -23,7 +23,7 @@ def part(value: Any, *names: str) -> Any:
 
 def _text(value: Any) -> str | None:
     value = getattr(value, "value", value)
-    return value[:128] if isinstance(value, str) and value else None
+    return identifier(value) if isinstance(value, str) and value else None
 
 
 def _first(value: Any) -> Any:

@@ -4,6 +4,7 @@ The current span is a context variable: asyncio tasks and ``asyncio.to_thread`` 
 (``AgentTracer.carry``). Nothing here waits, and nothing raises into the agent.
 """
 
+import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from time import perf_counter_ns, time_ns
@@ -11,7 +12,7 @@ from typing import Any, Final, Literal, Protocol, Self, TypeVar
 
 from sidecar.tracing import ids
 from sidecar.tracing.errors import describe, is_cancelled
-from sidecar.tracing.values import MAX_NAME, plain, words
+from sidecar.tracing.values import MAX_NAME, identifier, plain, text, words
 
 Status = Literal["completed", "failed", "cancelled"]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -35,16 +36,14 @@ class Run:
 class Trace:
     """One trace as far as it happens in this process. ``held`` waits for the decision at its end."""
 
-    __slots__ = ("held", "home", "root", "sampled", "trace_id", "trouble")
+    __slots__ = ("held", "root", "sampled", "trace_id", "trouble")
 
-    def __init__(self, trace_id: str, *, sampled: bool, held: "list[Span] | None", root: "Span", home: int = 0) -> None:
+    def __init__(self, trace_id: str, *, sampled: bool, held: "list[Span] | None", root: "Span") -> None:
         self.trace_id = trace_id
         self.sampled = sampled
         self.held = held
         self.trouble = False
         self.root = root
-        self.home = home
-        """Which process will see its end: a forked child will not."""
 
 
 class Recorder(Protocol):
@@ -70,11 +69,26 @@ CURRENT: Final[ContextVar["Span | None"]] = ContextVar("agentops_current_span", 
 _NO_RUN: Final = Run(None, None, None)
 
 
+class Here:
+    """Which process this is, counted by forks: a span is told of by the one it began in, whoever unwinds it as well."""
+
+    forks = 0
+
+
+def _forked() -> None:
+    Here.forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 class Span:
     """Something that lasts. A context manager (``with`` and ``async with``), a decorator, or ``start()`` and ``end()``."""
 
     __slots__ = (
-        "_caller", "_recorder", "at_ns", "attributes", "began_ns", "ended_ns", "error", "event_id", "inner_step", "made", "name",
+        "_caller", "_others", "_recorder", "at_ns", "attributes", "began_ns", "ended_ns", "error", "event_id",
+        "home", "inner_step", "made", "name",
         "parent", "parent_id", "run", "span_id", "status", "step_id", "trace",
     )  # fmt: skip
     billable = False
@@ -84,6 +98,7 @@ class Span:
     def __init__(self, recorder: Recorder, name: str, *, traceparent: str | None = None) -> None:
         self._recorder = recorder
         self._caller = traceparent
+        self._others: list[Self] | None = None
         self.name = name
         self.span_id = ""
         self.ended_ns = 0
@@ -110,6 +125,7 @@ class Span:
     def begin(self, parent: "Span | None") -> None:
         """Begins inside ``parent``, without becoming current."""
         self.span_id = own = ids.span_id()
+        self.home = Here.forks
         self.parent = parent
         if parent is None or self._caller is not None:
             caller = ids.read_traceparent(self._caller)
@@ -148,7 +164,8 @@ class Span:
             self.event_id = ids.event_id(self.at_ns)
             if CURRENT.get() is self:
                 CURRENT.set(self.parent)
-            self._recorder.ended(self)
+            if self.home == Here.forks:
+                self._recorder.ended(self)
         except Exception as broken:  # noqa: BLE001 - the agent must not fail for its telemetry
             self._recorder.trouble("end", broken)
         self.parent = None
@@ -190,7 +207,7 @@ class Span:
             attributes[LEFT_OUT] = attributes.get(LEFT_OUT, 0) + 1
             return
         try:
-            attributes[key[:MAX_NAME]] = plain(value)
+            attributes[text(key, MAX_NAME)] = plain(value)
         except Exception as broken:  # noqa: BLE001 - a dictionary that another thread changes, say
             self._recorder.trouble("attribute", broken)
 
@@ -218,16 +235,24 @@ class Span:
         """What a decorated generator gave."""
 
     def __enter__(self) -> Self:
-        return self.start()
+        if not self.span_id:
+            return self.start()
+        # Kept in a variable and entered twice: Python leaves by the one that is kept.
+        another = self.start()
+        self._others = [*(self._others or ()), another]
+        return another
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
-        self.end(error)
+        if self._others:
+            self._others.pop().end(error)
+        else:
+            self.end(error)
 
     async def __aenter__(self) -> Self:
-        return self.start()
+        return self.__enter__()
 
-    async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
-        self.end(error)
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.__exit__(kind, error, trace)
 
     def __call__(self, function: Function) -> Function:
         """``function``, each call of it in a span of its own."""
@@ -268,7 +293,7 @@ class Step(Span):
 
     def new_run(self, within: Run) -> Run | None:
         """The run that this is the whole of, if so."""
-        return Run(ids.event_id(time_ns()), self.name[:128], None) if within.run_id is None else None
+        return Run(ids.event_id(time_ns()), identifier(self.name), None) if within.run_id is None else None
 
 
 class AgentCall(Step):
@@ -306,8 +331,8 @@ class AgentCall(Step):
         other = self.asked_agent is not None and self.asked_agent != within.agent_id
         if within.run_id is not None and not other and self.asked_run is None:
             return None
-        run_id = self.asked_run[:128] if self.asked_run else ids.event_id(time_ns())
-        return Run(run_id, (self.asked_workflow or self.name)[:128], self.asked_agent or within.agent_id)
+        run_id = identifier(self.asked_run) if self.asked_run else ids.event_id(time_ns())
+        return Run(run_id, identifier(self.asked_workflow or self.name), self.asked_agent or within.agent_id)
 
     def input(self, value: Any) -> None:
         """What the agent was asked; content."""

@@ -25,6 +25,11 @@ def name(value: Any, otherwise: str) -> str:
     return said.replace("\x00", "")[:MAX_NAME] or otherwise
 
 
+def identifier(value: Any) -> str:
+    """``value`` as an id that stands in no subject: 1 to 128 characters."""
+    return name(value, "unnamed")[:128]
+
+
 def words(value: Any) -> str:
     """``value`` in words, whatever its ``__str__`` does."""
     try:
@@ -48,7 +53,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         return words(value)
     if isinstance(value, dict):
         items = list(value.items())[:MAX_ITEMS]
-        found = {(key if type(key) is str else words(key))[:MAX_NAME]: plain(item, depth + 1) for key, item in items}
+        found = {text(key if type(key) is str else words(key), MAX_NAME): plain(item, depth + 1) for key, item in items}
         if len(value) > MAX_ITEMS:
             found["…"] = f"{len(value) - MAX_ITEMS:,} more"
         return found
