@@ -91,7 +91,7 @@ class TelemetryCollector:
         """A span is over."""
         if not span.vital:
             if self._paused and span.error is None:
-                self.sampled_out += 1
+                self._left_out(span)
                 return
             if not self._everything and self._thinned(span):
                 return
@@ -108,7 +108,7 @@ class TelemetryCollector:
         if span.error is not None:
             return False
         if not trace.sampled:
-            self.sampled_out += 1
+            self._left_out(span)
             return True
         held = trace.held
         if held is None or len(held) >= MOST_HELD or trace.root.home != Here.forks:
@@ -126,9 +126,17 @@ class TelemetryCollector:
                 for lane in self._lanes:
                     lane.put(span)
         else:
-            self.sampled_out += len(held)
+            for span in held:
+                self._left_out(span)
             # What still runs of this trace is decided like it.
             trace.sampled = False
+
+    def _left_out(self, span: Span) -> None:
+        """Goes only where everything is counted."""
+        self.sampled_out += 1
+        for lane in self._lanes:
+            if lane.everything:
+                lane.put(span)
 
     def trouble(self, where: str, error: BaseException) -> None:
         """Tracing itself failed: told a few times, then only counted."""

@@ -42,6 +42,8 @@ class Lane:
         self, exporter: Exporter, who: Whose, *, capacity: int = CAPACITY, batch: int = BATCH, every_s: float = EVERY_S
     ) -> None:
         self.exporter = exporter
+        self.everything: bool = getattr(exporter, "everything", False)
+        """Whether it also takes what sampling leaves out: it counts, and sends nothing."""
         self._who = who
         self._batch = batch
         self._every_s = every_s
