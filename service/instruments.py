@@ -97,6 +97,9 @@ SPOOL_DROPPED: Final = Counter(
     "agentops_spool_dropped_total", "Events refused because the spool was full.", ["kind"], registry=REGISTRY
 )
 DOOR_EVENTS: Final = Counter("agentops_door_events_total", "Events offered at the local door.", ["outcome"], registry=REGISTRY)
+AGENT_LOG_LINES: Final = Counter(
+    "agentops_agent_log_lines_total", "Entries in an agent's output, by what became of them.", ["outcome"], registry=REGISTRY
+)
 PROBE_FAILURES: Final = Counter("agentops_probe_failures_total", "Failed health probes.", ["probe"], registry=REGISTRY)
 SESSIONS: Final = Gauge("agentops_dashboard_sessions", "Open browser tabs.", registry=REGISTRY)
 DOCUMENTS: Final = Gauge(

@@ -24,6 +24,7 @@ from sidecar.farewell import restarting
 from sidecar.fault_memory import FaultMemory
 from sidecar.heartbeats import Heart
 from sidecar.listener import PATIENCE_S, CannotStartError, Listener, reachable
+from sidecar.log_capture import LogCapture
 from sidecar.probing import Prober
 from sidecar.process import AgentProcess
 from sidecar.proxy import Proxy
@@ -45,7 +46,7 @@ class Sidecar:
         self._settings = settings
         self._nats_settings = nats_settings
         self._began_at = datetime.now(UTC)
-        self._agent = Agent(settings, self._began_at)
+        self._agent = Agent(settings, self._began_at, lambda data: self._log_capture.hear(data))  # noqa: PLW0108
         self._directory = settings.agent_directory
         self._tasks: list[asyncio.Task[None]] = []
         try:
@@ -71,6 +72,13 @@ class Sidecar:
             version=settings.version,
             agent_type=settings.agent_type,
             proxy_url=f"http://{settings.advertise or reachable(settings.host)}:{port}",
+        )
+        self._log_capture = LogCapture(
+            self._identity,
+            self._shipper.report,
+            level=settings.log_level,
+            per_s=settings.log_lines_per_s,
+            burst=settings.log_burst,
         )
         self._enforcer = Enforcer(
             self._identity,
@@ -213,6 +221,7 @@ class Sidecar:
         already_told = self._agent.ended is not None
         if self._agent.process is not None:
             await self._agent.process.stop(self._settings.stop_timeout_s)
+        self._log_capture.close()
         self._reporter.failed_requests(last=True)
         # One that had crashed is told of again when it is stopped on purpose: the silence that follows is no trouble.
         if not already_told or died is None:

@@ -83,7 +83,7 @@ _OPTION = {"heartbeat_s": "heartbeat", "start_grace_s": "start-grace", "stop_tim
 def _option(loc: str) -> str:
     """The option of a setting; those that have none are environment variables."""
     name = loc.removeprefix("$").removeprefix(".").partition("[")[0]
-    if name in {"spool_max_bytes", "spool_sync"}:
+    if name in {"spool_max_bytes", "spool_sync", "log_level", "log_lines_per_s", "log_burst"}:
         return f"AGENTOPS_SIDECAR_{name.upper()}"
     return f"--{_OPTION.get(name, name.replace('_', '-'))}" if name else "options"
 
