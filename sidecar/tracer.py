@@ -17,7 +17,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from sidecar.tracing.collector import Counts, TelemetryCollector
 from sidecar.tracing.exporters.exporter import Exporter
@@ -27,6 +27,9 @@ from sidecar.tracing.outbox import CAPACITY
 from sidecar.tracing.sampling import Sampling
 from sidecar.tracing.spans import CURRENT, AgentCall, Span, Status, Step, ToolCall
 from sidecar.tracing.whose import Whose, whose
+
+if TYPE_CHECKING:
+    from sidecar.tracing.metrics import MetricsRegistry
 
 __all__ = ["AgentCall", "AgentTracer", "Counts", "ModelCall", "Sampling", "Span", "Step", "TelemetryCollector", "ToolCall"]
 
@@ -83,6 +86,7 @@ class AgentTracer:
             logger.warning("agentops: %s", what)
         if capture_content is None:
             capture_content = told.get("AGENTOPS_CAPTURE_CONTENT", "").strip().lower() in _YES
+        self._metrics: MetricsRegistry | None = None
         self.collector = TelemetryCollector(
             _door(told, url, api_key) if exporters is None else exporters,
             who,
@@ -94,6 +98,15 @@ class AgentTracer:
             every_s=every_s,
             close_s=close_s,
         )
+
+    @property
+    def metrics(self) -> "MetricsRegistry":
+        """Metrics of the agent's own: counters, gauges, histograms, summaries. prometheus_client is loaded by the first of them."""
+        if self._metrics is None:
+            from sidecar.tracing.metrics import MetricsRegistry  # noqa: PLC0415 - for agents that have metrics
+
+            self._metrics = MetricsRegistry()
+        return self._metrics
 
     @property
     def who(self) -> Whose:
