@@ -74,6 +74,8 @@ TARGETS: Final = (
     Target("fleet at 10 M while ingesting, p95", "ms", 50, None, _at(*_INGESTING, "fleet", "p95_ms"), larger_is_better=False),
     Target("spend by day at 10 M while ingesting, p95", "ms", 50, None, _at(*_INGESTING, "spend_by_day", "p95_ms"), larger_is_better=False),
     Target("10,000 agents' heartbeats", "% of a core", 50, 20, _at("heartbeats", "cpu_percent"), larger_is_better=False),
+    Target("a traced tool call, with the background's work", "µs", 20, 10, _at("tracer", "calls", "tool call, with", "cpu_us"), larger_is_better=False),
+    Target("a traced model call, with the background's work", "µs", 20, None, _at("tracer", "calls", "model call with usage", "cpu_us"), larger_is_better=False),
     Target("memory's growth over an hour", "%", 5, None, _soak_growth, larger_is_better=False),
 )  # fmt: skip
 
