@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from sidecar.tracing.collector import Counts, TelemetryCollector
+from sidecar.tracing.collector import CLOSE_S, Counts, TelemetryCollector
 from sidecar.tracing.exporters.exporter import Exporter
 from sidecar.tracing.lanes import BATCH, EVERY_S
 from sidecar.tracing.model_calls import ModelCall
@@ -68,7 +68,7 @@ class AgentTracer:
         capacity: int = CAPACITY,
         batch: int = BATCH,
         every_s: float = EVERY_S,
-        close_s: float = 2.0,
+        close_s: float = CLOSE_S,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         told = os.environ if environ is None else environ
@@ -215,7 +215,7 @@ class AgentTracer:
 
         return carried  # type: ignore[return-value]
 
-    def flush(self, within_s: float = 2.0) -> bool:
+    def flush(self, within_s: float = CLOSE_S) -> bool:
         """Waits until everything so far has left; whether it did."""
         return self.collector.flush(within_s)
 

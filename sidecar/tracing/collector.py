@@ -20,7 +20,8 @@ from sidecar.tracing.whose import Whose
 
 logger: Final = logging.getLogger("agentops.tracer")
 
-CLOSE_S: Final = 2.0
+CLOSE_S: Final = 5.0
+"""Enough for what is loaded at first use (genai-prices) on a busy machine; an idle door takes milliseconds."""
 _MOST_TROUBLES_TOLD: Final = 5
 DROPPED: Final = "telemetry_dropped"
 """An attribute of a run's end: how many events this process has lost so far."""
