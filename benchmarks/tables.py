@@ -135,6 +135,18 @@ def _asked(figures: Mapping[str, Any]) -> tuple[str, str, str]:
     return number(figures.get("p50_ms")), number(figures.get("p95_ms")), number(figures.get("max_ms"))
 
 
+def _tracer(results: Mapping[str, Any]) -> Table:
+    found = results["tracer"]
+    title = (
+        f"AgentTracer, µs of CPU a call without I/O; import {found['import_ms']:.0f} ms, {found['modules']} modules; "
+        f"machine: {number(found['validate_json_per_s'])} validate_json/s"
+    )
+    table = Table("call", "in the agent's thread", "with the background's", title=title, title_justify="left")
+    for name, row in found["calls"].items():
+        _row(table, name, row, "caller_us", "cpu_us")
+    return table
+
+
 def _memory(results: Mapping[str, Any]) -> Table:
     memory = results["memory"]
     table = Table(
@@ -207,7 +219,7 @@ def _soak(results: Mapping[str, Any]) -> Table:
 
 _TABLES: Final[Mapping[str, Callable[[Mapping[str, Any]], Table]]] = {
     "limits": _limits, "end_to_end": _end_to_end, "processes_idle": _processes, "latency": _latency, "catch_up": _catch_up,
-    "queries": _queries, "memory": _memory, "heartbeats": _heartbeats, "otlp": _otlp, "peers": _peers, "soak": _soak,
+    "queries": _queries, "memory": _memory, "heartbeats": _heartbeats, "otlp": _otlp, "tracer": _tracer, "peers": _peers, "soak": _soak,
 }  # fmt: skip
 _COLOURS: Final = {"stretch": "bold green", "floor": "green", "missed": "bold red", "not measured": "dim"}
 

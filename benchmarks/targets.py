@@ -77,6 +77,8 @@ TARGETS: Final = (
     Target("spans, OTLP door to committed", "spans/s", 8_000, 15_000, _at("otlp", "spans_per_s")),
     Target("metering: 100 streams of 20 chunks", "calls/s", 400, 1_000, _at("metering", "sidecar", "at_once", "calls_per_s")),
     Target("metering: added to the first token at half load, p50", "ms", 2, None, _at("metering", "sidecar", "half", "added_p50_ms"), larger_is_better=False),
+    Target("a traced tool call, with the background's work", "µs", 20, 10, _at("tracer", "calls", "tool call, with", "cpu_us"), larger_is_better=False),
+    Target("a traced model call, with the background's work", "µs", 20, None, _at("tracer", "calls", "model call with usage", "cpu_us"), larger_is_better=False),
     Target("memory's growth over an hour", "%", 5, None, _soak_growth, larger_is_better=False),
 )  # fmt: skip
 

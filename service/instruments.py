@@ -155,6 +155,9 @@ OTLP_TRACES_FORGOTTEN: Final = Counter(
     "Traces forgotten before their time, because too many spans were remembered to tell wrappers from calls.",
     registry=REGISTRY,
 )
+AGENT_LOG_LINES: Final = Counter(
+    "agentops_agent_log_lines_total", "Entries in an agent's output, by what became of them.", ["outcome"], registry=REGISTRY
+)
 PROBE_FAILURES: Final = Counter("agentops_probe_failures_total", "Failed health probes.", ["probe"], registry=REGISTRY)
 SESSIONS: Final = Gauge("agentops_dashboard_sessions", "Open browser tabs.", registry=REGISTRY)
 DOCUMENTS: Final = Gauge(

@@ -1,7 +1,7 @@
 """The agent as its sidecar sees it: a command of ours, or an address that somebody else serves."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -60,8 +60,9 @@ def environment(
 class Agent:
     """One agent. Its process, where there is one, is begun once; a sidecar never restarts it."""
 
-    def __init__(self, settings: SidecarSettings, began_at: datetime) -> None:
+    def __init__(self, settings: SidecarSettings, began_at: datetime, hear: Callable[[bytes], None] = lambda _: None) -> None:
         self._settings = settings
+        self._hear = hear
         self._began_at = began_at
         self.process: AgentProcess | None = None
         self.stopping = False
@@ -71,7 +72,7 @@ class Agent:
         if self._settings.url is None:
             told = environment(self._settings, os.environ, nats_url=nats_url, door_url=door_url, port=port, models=models)
             log_path = self._settings.agent_directory / "agent.log"
-            self.process = AgentProcess(self._settings.command, told, self._settings.working_directory, log_path)
+            self.process = AgentProcess(self._settings.command, told, self._settings.working_directory, log_path, self._hear)
             await self.process.start()
 
     @property

@@ -28,6 +28,7 @@ from sidecar.flags import FlagWatch
 from sidecar.heartbeats import Heart
 from sidecar.intake import SpoolIntake
 from sidecar.listener import PATIENCE_S, CannotStartError, Listener, reachable
+from sidecar.log_capture import LogCapture
 from sidecar.metering.calls import Owner
 from sidecar.metering.parts import Metering
 from sidecar.metering.providers import UnknownUpstreamError
@@ -61,7 +62,7 @@ class Sidecar:
         self._settings = settings
         self._nats_settings = nats_settings
         self._began_at = datetime.now(UTC)
-        self._agent = Agent(settings, self._began_at)
+        self._agent = Agent(settings, self._began_at, lambda data: self._log_capture.hear(data))  # noqa: PLW0108
         try:
             upstreams = settings.upstreams(os.environ)
         except UnknownUpstreamError as error:
@@ -91,6 +92,13 @@ class Sidecar:
             version=settings.version,
             agent_type=settings.agent_type,
             proxy_url=f"http://{settings.advertise or reachable(settings.host)}:{port}",
+        )
+        self._log_capture = LogCapture(
+            self._identity,
+            self._shipper.report,
+            level=settings.log_level,
+            per_s=settings.log_lines_per_s,
+            burst=settings.log_burst,
         )
         self._enforcer = Enforcer(
             self._identity,
@@ -295,6 +303,7 @@ class Sidecar:
         already_told = self._agent.ended is not None
         if self._agent.process is not None:
             await self._agent.process.stop(self._settings.stop_timeout_s)
+        self._log_capture.close()
         self._reporter.failed_requests(last=True)
         if self._metering is not None and self._metering_listener is not None:
             await self._metering_listener.stop()

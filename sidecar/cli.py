@@ -92,7 +92,7 @@ _OPTION = {"heartbeat_s": "heartbeat", "start_grace_s": "start-grace", "stop_tim
 def _option(loc: str) -> str:
     """The option of a setting; those that have none are environment variables."""
     name = loc.removeprefix("$").removeprefix(".").partition("[")[0]
-    if name in {"spool_max_bytes", "spool_sync"} or name.startswith("upstream_"):
+    if name in {"spool_max_bytes", "spool_sync", "log_level", "log_lines_per_s", "log_burst"} or name.startswith("upstream_"):
         return f"AGENTOPS_SIDECAR_{name.upper()}"
     return f"--{_OPTION.get(name, name.replace('_', '-'))}" if name else "options"
 

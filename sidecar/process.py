@@ -5,7 +5,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -107,12 +107,14 @@ def _strays() -> list[psutil.Process]:
 
 
 class _Output(asyncio.Protocol):
-    def __init__(self, log_file: AgentLog, at_end: asyncio.Event) -> None:
+    def __init__(self, log_file: AgentLog, at_end: asyncio.Event, hear: Callable[[bytes], None]) -> None:
         self._log = log_file
         self._at_end = at_end
+        self._hear = hear
 
     def data_received(self, data: bytes) -> None:
         self._log.write(data)
+        self._hear(data)
 
     def eof_received(self) -> None:
         self._at_end.set()
@@ -121,11 +123,19 @@ class _Output(asyncio.Protocol):
 class AgentProcess:
     """One run of the agent's command. ``start`` never raises: a command that cannot begin has ended with 126 or 127."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], directory: Path | None, log_path: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path | None,
+        log_path: Path,
+        hear: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
         self._command = command
         self._environment = environment
         self._directory = directory
         self._log_path = log_path
+        self._hear = hear
         self._process: asyncio.subprocess.Process | None = None
         self._output: asyncio.ReadTransport | None = None
         self._log: AgentLog | None = None
@@ -167,9 +177,9 @@ class AgentProcess:
             os.close(writing)
         self.pid = self._process.pid
         self.started_at = datetime.now(UTC)
-        written = self._log
+        written, hear = self._log, self._hear
         self._output, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: _Output(written, self._silent), os.fdopen(reading, "rb", buffering=0)
+            lambda: _Output(written, self._silent, hear), os.fdopen(reading, "rb", buffering=0)
         )
 
     async def wait(self) -> Ended:

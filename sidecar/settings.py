@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -99,6 +99,13 @@ class SidecarSettings(BaseSettings):
     """Bound of the spool; when full the oldest metrics and logs go, then the oldest heartbeats, then the door answers 503."""
     spool_sync: bool = False
     """Flush every append to disk: accepted means safe from power loss too, at a price of one fsync a request."""
+    log_level: Literal["off", "debug", "info", "warning", "error", "critical"] = "info"
+    """The agent's output from this level on becomes ``log`` events, beside its file, which has all of it. Lines that tell no
+    level are ``info``, tracebacks ``error``."""
+    log_lines_per_s: Annotated[float, Field(gt=0, le=10_000)] = 5.0
+    """So many a second for long; what is beyond is counted, and told in one event."""
+    log_burst: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """So many at once: a traceback or the lines of a start are whole. Half of it is kept for warnings and worse."""
 
     @field_validator("probes", mode="before")
     @classmethod

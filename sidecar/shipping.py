@@ -108,7 +108,7 @@ class Shipper:
 
     def report(self, event: Event) -> None:
         """An event of the sidecar's own: dropped and counted where there is no room."""
-        share = OWN_SHARE if event.kind in {"heartbeat", "metric"} else 1.0
+        share = OWN_SHARE if event.kind in {"heartbeat", "metric", "log"} else 1.0
         outcome = self.submit([record(event)], share=share)
         if isinstance(outcome, Full):
             self._spool.drops.add({event.kind: 1})

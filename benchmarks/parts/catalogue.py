@@ -2,7 +2,20 @@
 
 from typing import Final
 
-from benchmarks.parts import catch_up, end_to_end, heartbeats, latency, limits, memory, metering, otlp, peers, queries, soak
+from benchmarks.parts import (
+    catch_up,
+    end_to_end,
+    heartbeats,
+    latency,
+    limits,
+    memory,
+    metering,
+    otlp,
+    peers,
+    queries,
+    soak,
+    tracer,
+)
 from benchmarks.parts.part import Part
 
 PARTS: Final = {
@@ -20,6 +33,7 @@ PARTS: Final = {
         Part("heartbeats", "10,000 agents that are only alive", ("heartbeats",), heartbeats.run),
         Part("otlp", "spans at a sidecar's OTLP door → committed with ledger", ("otlp",), otlp.run),
         Part("metering", "model calls through a sidecar: streams at once, what is added, LiteLLM beside it", ("metering",), metering.run),
+        Part("tracer", "what a traced call costs an agent", ("tracer",), tracer.run),
         Part("peers", "Phoenix, MLflow, a plain FastStream handler", ("peers",), peers.run, ours=False),
         Part("soak", "memory over an hour (only when named)", ("soak",), soak.run, unasked=False),
     )
