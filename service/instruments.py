@@ -97,6 +97,17 @@ SPOOL_DROPPED: Final = Counter(
     "agentops_spool_dropped_total", "Events refused because the spool was full.", ["kind"], registry=REGISTRY
 )
 DOOR_EVENTS: Final = Counter("agentops_door_events_total", "Events offered at the local door.", ["outcome"], registry=REGISTRY)
+OTLP_REQUESTS: Final = Counter(
+    "agentops_otlp_requests_total", "Requests at the OTLP doors.", ["door", "signal", "answer"], registry=REGISTRY
+)
+OTLP_ITEMS: Final = Counter(
+    "agentops_otlp_items_total", "Spans, log records and data points offered there.", ["signal", "outcome"], registry=REGISTRY
+)
+OTLP_TRACES_FORGOTTEN: Final = Counter(
+    "agentops_otlp_traces_forgotten_total",
+    "Traces forgotten before their time, because too many spans were remembered to tell wrappers from calls.",
+    registry=REGISTRY,
+)
 PROBE_FAILURES: Final = Counter("agentops_probe_failures_total", "Failed health probes.", ["probe"], registry=REGISTRY)
 SESSIONS: Final = Gauge("agentops_dashboard_sessions", "Open browser tabs.", registry=REGISTRY)
 DOCUMENTS: Final = Gauge(

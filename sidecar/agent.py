@@ -11,6 +11,20 @@ from sidecar.settings import SidecarSettings
 _OWN_RIGHTS: Final = frozenset({"NATS_USER", "NATS_PASSWORD", "NATS_TOKEN", "NATS_CREDENTIALS", "NATS_TLS_KEY"})
 """The sidecar may speak for the agent; the agent does not get its rights."""
 _OWN_SETTINGS: Final = "AGENTOPS_SIDECAR_"
+_DOOR: Final = "AGENTOPS_SIDECAR_URL"
+_OTLP_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+def telemetry(settings: SidecarSettings, inherited: Mapping[str, str], door_url: str) -> dict[str, str]:
+    """What OpenTelemetry's SDKs read, as far as the operator has not said it: a collector of theirs stays theirs.
+
+    An endpoint that is the door of a sidecar around this one is nobody's choice.
+    """
+    told = {"OTEL_SERVICE_NAME": settings.agent_id}
+    if inherited.get(_OTLP_ENDPOINT) in {None, "", inherited.get(_DOOR)}:
+        told |= {_OTLP_ENDPOINT: door_url, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+        return {name: value for name, value in told.items() if name.startswith("OTEL_EXPORTER") or name not in inherited}
+    return {name: value for name, value in told.items() if name not in inherited}
 
 
 def environment(
@@ -18,18 +32,22 @@ def environment(
 ) -> dict[str, str]:
     """What the agent's process is told: what was inherited without the sidecar's own, and who it is."""
     given = {name: value for name, value in inherited.items() if name not in _OWN_RIGHTS and not name.startswith(_OWN_SETTINGS)}
-    return given | {
-        "AGENT_ID": settings.agent_id,
-        "AGENT_TYPE": settings.agent_type,
-        "AGENT_NAME": settings.shown_name,
-        "AGENT_VERSION": settings.version,
-        "NATS_URL": nats_url,
-        "AGENTOPS_SIDECAR_URL": door_url,
-        "AGENTOPS_TENANT": settings.tenant,
-        "AGENTOPS_WORKSPACE": settings.workspace or "",
-        "AGENTOPS_PROJECT": settings.project or "",
-        "PORT": str(port),
-    }
+    return (
+        given
+        | telemetry(settings, inherited, door_url)
+        | {
+            "AGENT_ID": settings.agent_id,
+            "AGENT_TYPE": settings.agent_type,
+            "AGENT_NAME": settings.shown_name,
+            "AGENT_VERSION": settings.version,
+            "NATS_URL": nats_url,
+            _DOOR: door_url,
+            "AGENTOPS_TENANT": settings.tenant,
+            "AGENTOPS_WORKSPACE": settings.workspace or "",
+            "AGENTOPS_PROJECT": settings.project or "",
+            "PORT": str(port),
+        }
+    )
 
 
 class Agent:

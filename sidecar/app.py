@@ -23,7 +23,10 @@ from sidecar.enforcement import Enforcer
 from sidecar.farewell import restarting
 from sidecar.fault_memory import FaultMemory
 from sidecar.heartbeats import Heart
+from sidecar.intake import SpoolIntake
 from sidecar.listener import PATIENCE_S, CannotStartError, Listener, reachable
+from sidecar.otlp.doors import OtlpDoors
+from sidecar.otlp.sources import Source
 from sidecar.probing import Prober
 from sidecar.process import AgentProcess
 from sidecar.proxy import Proxy
@@ -91,8 +94,17 @@ class Sidecar:
             target, self._enforcer, self._agent.away, lambda: self._reporter.agent_status() == "starting", self._denials
         )
         self._health_door = HealthDoor("sidecar", self._waiting_for)
-        door = Door(settings.tenant, settings.agent_id, self._shipper, self._health_door)
-        self._door_listener = Listener(door.application(), settings.host, settings.door_port, "door")
+        whose = Source(settings.tenant, settings.agent_id, settings.workspace, settings.project)
+        self._otlp = OtlpDoors(SpoolIntake(self._shipper), lambda _: whose)
+        door = Door(settings.tenant, settings.agent_id, self._shipper, self._health_door).application()
+        door.add_routes(self._otlp.routes())
+        self._door_listener = Listener(door, settings.host, settings.door_port, "door")
+        self._otlp_listener = (
+            None
+            if settings.otlp_port is None
+            else Listener(self._otlp.application(), settings.host, settings.otlp_port, "OTLP door")
+        )
+        self._otlp_grpc_port: int | None = None
         self._proxy_listener = Listener(
             self._proxy.application(), settings.host, port, "proxy", auto_decompress=False, handler_cancellation=True
         )
@@ -124,12 +136,17 @@ class Sidecar:
     def _door_url(self) -> str:
         return f"http://{reachable(self._settings.host)}:{self._door_listener.port}"
 
+    def _listeners(self) -> list[Listener]:
+        return [one for one in (self._proxy_listener, self._door_listener, self._otlp_listener) if one is not None]
+
     def _write_run_file(self) -> None:
         known = {
             "pid": os.getpid(),
             "agent_pid": self._agent.pid(),
             "proxy_port": self._proxy_listener.port,
             "door_port": self._door_listener.port,
+            "otlp_port": None if self._otlp_listener is None else self._otlp_listener.port,
+            "otlp_grpc_port": self._otlp_grpc_port,
             "agent_port": self._agent_port or None,
             "started_at": self._began_at.isoformat(),
         }
@@ -141,8 +158,13 @@ class Sidecar:
         try:
             await self._door_listener.start()
             await self._proxy_listener.start()
+            if self._otlp_listener is not None:
+                await self._otlp_listener.start()
+            if (grpc_port := self._settings.otlp_grpc_port) is not None:
+                self._otlp_grpc_port = await self._otlp.open_grpc(self._settings.host, grpc_port)
         except CannotStartError:
-            await self._door_listener.stop()
+            for listener in self._listeners():
+                await listener.stop()
             self._spool.close()
             raise
         self._enforcer.resume()
@@ -218,8 +240,9 @@ class Sidecar:
         if not already_told or died is None:
             self._reporter.agent_event("agent.stopped", "stopped", reason, mark=reports.RESTARTING if again else None)
         await self._reporter.topics.tell_status("stopped", {"reason": reason})
-        await self._proxy_listener.stop()
-        await self._door_listener.stop()
+        for listener in self._listeners():
+            await listener.stop()
+        await self._otlp.close()
         if not await self._shipper.flush(_FLUSH_S):
             log.warning("sidecar.unflushed", waiting_bytes=self._shipper.waiting_bytes)
         for task in self._tasks:

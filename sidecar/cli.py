@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     add("--port", type=int, help="the agent's own port, told to it as PORT (default 0: a free one)")
     add("--proxy-port", type=int, metavar="PORT", help="where the proxy listens (default 0: a free one)")
     add("--door-port", type=int, metavar="PORT", help="where POST /v1/events listens (default 0: a free one)")
-    add("--host", help="address of proxy and door (default 127.0.0.1)")
+    add("--otlp-port", type=int, metavar="PORT", help="where OTLP/HTTP listens besides the door (default: only at the door)")
+    add("--otlp-grpc-port", type=int, metavar="PORT", help="where OTLP/gRPC listens (default: nowhere)")
+    add("--host", help="address of proxy and doors (default 127.0.0.1)")
     add("--advertise", metavar="HOST", help="host name under which others reach the proxy")
     add(
         "--probe",

@@ -17,9 +17,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 class SidecarSettings(BaseSettings):
     """One sidecar. Every field is also the environment variable ``AGENTOPS_SIDECAR_<FIELD>``, but for ``url`` and ``data``; the command line wins."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="AGENTOPS_SIDECAR_", frozen=True, use_attribute_docstrings=True, extra="ignore", populate_by_name=True
-    )
+    # Not by name, too: AGENTOPS_SIDECAR_URL would be read as ``url``.
+    model_config = SettingsConfigDict(env_prefix="AGENTOPS_SIDECAR_", frozen=True, use_attribute_docstrings=True, extra="ignore")
 
     agent_id: Token
     tenant: Token
@@ -42,8 +41,12 @@ class SidecarSettings(BaseSettings):
     """Where the proxy listens; 0 takes a free one."""
     door_port: Port = 0
     """Where the local door listens; 0 takes a free one."""
+    otlp_port: Port | None = None
+    """Where OTLP over HTTP listens besides the local door, which takes it, too; 0 takes a free one. None: only there."""
+    otlp_grpc_port: Port | None = None
+    """Where OTLP over gRPC listens; 0 takes a free one. None: nowhere, and its library's 20 MB are not loaded."""
     host: str = "127.0.0.1"
-    """Address of proxy and door. Loopback unless others must reach the agent through the proxy (containers)."""
+    """Address of proxy and doors. Loopback unless others must reach the agent through the proxy (containers)."""
     advertise: str | None = None
     """Host name under which others reach the proxy; None: ``host``."""
     probes: Annotated[tuple[ProbeConfig, ...], NoDecode] = ()
