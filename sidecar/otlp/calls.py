@@ -226,7 +226,7 @@ class Teller:
         if first is None and "first_chunk_ms" in fields:
             first = _milliseconds(fields["first_chunk_ms"], 1.0)
         if first is not None:
-            call["time_to_first_chunk_ms"] = first
+            call["time_to_first_token_ms"] = first
         finish = fields.get("finish_reason")
         if finish.__class__ is list:
             finish = ",".join(dict.fromkeys(str(one) for one in finish if one))

@@ -7,6 +7,7 @@ served is in ``served``, with its usage as the ledger must have it: input includ
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class Served:
     """None where the caller was never told."""
     streamed: bool
     traceparent: str | None
+    at: int = 0
+    """When it was asked, in nanoseconds since 1970."""
 
 
 @dataclass(slots=True)
@@ -89,6 +92,7 @@ class ModelServer:
             usage=usage,
             streamed=bool(asked.get("stream")),
             traceparent=request.headers.get("traceparent"),
+            at=time.time_ns(),
         )
         self.served.append(served)
         return served
