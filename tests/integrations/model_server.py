@@ -127,7 +127,9 @@ class ModelServer:
     async def _embeddings(self, request: web.Request) -> web.Response:
         asked = await request.json()
         self._serve(request, asked, "none", EMBEDDING)
-        inputs = asked["input"] if isinstance(asked["input"], list) and not isinstance(asked["input"][0], int) else [asked["input"]]
+        inputs = (
+            asked["input"] if isinstance(asked["input"], list) and not isinstance(asked["input"][0], int) else [asked["input"]]
+        )
         data = [{"object": "embedding", "index": place, "embedding": [0.25, -0.5, 0.125]} for place, _ in enumerate(inputs)]
         usage = {"prompt_tokens": EMBEDDING.input_tokens, "total_tokens": EMBEDDING.input_tokens}
         return web.json_response({"object": "list", "data": data, "model": asked["model"], "usage": usage})
@@ -151,7 +153,12 @@ def _offers(asked: Mapping[str, Any]) -> bool:
 
 
 def _refused(_served: Served) -> web.Response:
-    error = {"message": "The server had an error while processing your request", "type": "server_error", "param": None, "code": None}
+    error = {
+        "message": "The server had an error while processing your request",
+        "type": "server_error",
+        "param": None,
+        "code": None,
+    }
     # `x-should-retry` keeps clients from trying again: one call is one call.
     return web.json_response({"error": error}, status=500, headers={"x-should-retry": "false"})
 
@@ -225,7 +232,13 @@ def _response_body(served: Served, asked: Mapping[str, Any], usage: Usage, *, ca
         }
     else:
         text = {"type": "output_text", "text": ANSWER, "annotations": [], "logprobs": []}
-        item = {"type": "message", "id": f"msg_{served.response_id}", "role": "assistant", "status": "completed", "content": [text]}
+        item = {
+            "type": "message",
+            "id": f"msg_{served.response_id}",
+            "role": "assistant",
+            "status": "completed",
+            "content": [text],
+        }
     return {
         "id": served.response_id,
         "object": "response",

@@ -53,9 +53,7 @@ class Told:
             (
                 one.provider,
                 one.model,
-                Usage(
-                    one.input_tokens, one.output_tokens, one.cache_read_tokens, one.cache_write_tokens, one.reasoning_tokens
-                ),
+                Usage(one.input_tokens, one.output_tokens, one.cache_read_tokens, one.cache_write_tokens, one.reasoning_tokens),
                 f"{one.cost_usd:f}",
             )
             for one in self.entries
@@ -142,7 +140,11 @@ class Watched:
     async def _within(self, began: int, ended: int) -> list[AcceptedEvent]:
         """What happened in a window of nanoseconds; a span is told of when it ended."""
         events = [event for event in await accepted(self.client) if event.attributes.get("agentops.observed_by")]
-        return [event for event in events if began <= _nanoseconds(event.occurred_at) + 999 and _nanoseconds(event.occurred_at) <= ended]
+        return [
+            event
+            for event in events
+            if began <= _nanoseconds(event.occurred_at) + 999 and _nanoseconds(event.occurred_at) <= ended
+        ]
 
 
 def _nanoseconds(moment: datetime) -> int:

@@ -33,13 +33,14 @@ def weather(city):
 
 def perform(scenarios, names):
     """Runs the scenarios one after the other."""
+    loop = asyncio.new_event_loop()
     for name in names:
         traces.clear()
         began, error = time.time_ns(), None
         try:
             found = scenarios[name]()
             if inspect.iscoroutine(found):
-                found = asyncio.run(found)
+                found = loop.run_until_complete(found)
         except Exception as failure:
             found, error = None, f"{type(failure).__name__}: {failure}"
         print(json.dumps({
@@ -47,4 +48,5 @@ def perform(scenarios, names):
         }), flush=True)  # fmt: skip
         time.sleep(0.01)
     sys.stdout.flush()
+    loop.close()
     provider.shutdown()
