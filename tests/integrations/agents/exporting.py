@@ -41,7 +41,7 @@ def perform(scenarios, names):
             found = scenarios[name]()
             if inspect.iscoroutine(found):
                 found = loop.run_until_complete(found)
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it is the answer
             found, error = None, f"{type(failure).__name__}: {failure}"
         print(json.dumps({
             "scenario": name, "began": began, "ended": time.time_ns(), "said": found, "error": error, "traces": traces,

@@ -38,7 +38,7 @@ def ask(question=QUESTION):
         messages += [{"role": "tool", "tool_call_id": call.id, "content": weather("Paris")} for call in answer.tool_calls]
 
 
-def stream(question=QUESTION, **options):
+def stream(question=QUESTION, **options: object):
     chunks = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": question}], stream=True, **options)
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 

@@ -18,7 +18,7 @@ else:
     OpenAIAgentsInstrumentor().instrument()
     OpenAIInstrumentor().instrument()
 
-from agents import Agent, ModelSettings, Runner, function_tool, set_default_openai_api  # noqa: E402
+from agents import Agent, ModelSettings, Runner, function_tool, set_default_openai_api
 
 if "chat" in sys.argv[1]:
     set_default_openai_api("chat_completions")

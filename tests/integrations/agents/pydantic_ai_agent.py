@@ -22,11 +22,8 @@ async def ask(question=QUESTION):
 
 
 async def stream(question=QUESTION):
-    said = ""
     async with agent.run_stream(question) as running:
-        async for said in running.stream_text():
-            pass
-    return said
+        return [said async for said in running.stream_text()][-1]
 
 
 async def nested():
