@@ -174,6 +174,21 @@ def _heartbeats(results: Mapping[str, Any]) -> Table:
     return table
 
 
+def _otlp(results: Mapping[str, Any]) -> Table:
+    row = results["otlp"]
+    table = Table(
+        "spans", "accepted/s", "committed/s", "sidecar's CPU µs a span", "told to come back", title="OTLP door → committed with ledger",
+        title_justify="left",
+    )  # fmt: skip
+    _row(table, number(row.get("spans")), row, "accepted_spans_per_s", "spans_per_s", "door_cpu_us_per_span", "refused")
+    published = number(row.get("collector_published_per_s_and_core"))
+    table.add_row("OpenTelemetry collector, as published", f"{published} a core", "–", "", "")
+    table.caption = (
+        "the collector's figure is receiving and exporting on one core; ours is validating, pricing and storing, on two"
+    )
+    return table
+
+
 def _peers(results: Mapping[str, Any]) -> Table:
     table = Table(
         "peer", "sent", "stored", "in s", "stored/s", title="The same events elsewhere, counted when stored", title_justify="left"
@@ -192,7 +207,7 @@ def _soak(results: Mapping[str, Any]) -> Table:
 
 _TABLES: Final[Mapping[str, Callable[[Mapping[str, Any]], Table]]] = {
     "limits": _limits, "end_to_end": _end_to_end, "processes_idle": _processes, "latency": _latency, "catch_up": _catch_up,
-    "queries": _queries, "memory": _memory, "heartbeats": _heartbeats, "peers": _peers, "soak": _soak,
+    "queries": _queries, "memory": _memory, "heartbeats": _heartbeats, "otlp": _otlp, "peers": _peers, "soak": _soak,
 }  # fmt: skip
 _COLOURS: Final = {"stretch": "bold green", "floor": "green", "missed": "bold red", "not measured": "dim"}
 

@@ -74,6 +74,7 @@ TARGETS: Final = (
     Target("fleet at 10 M while ingesting, p95", "ms", 50, None, _at(*_INGESTING, "fleet", "p95_ms"), larger_is_better=False),
     Target("spend by day at 10 M while ingesting, p95", "ms", 50, None, _at(*_INGESTING, "spend_by_day", "p95_ms"), larger_is_better=False),
     Target("10,000 agents' heartbeats", "% of a core", 50, 20, _at("heartbeats", "cpu_percent"), larger_is_better=False),
+    Target("spans, OTLP door to committed", "spans/s", 8_000, 15_000, _at("otlp", "spans_per_s")),
     Target("memory's growth over an hour", "%", 5, None, _soak_growth, larger_is_better=False),
 )  # fmt: skip
 

@@ -20,6 +20,7 @@ from schemas.events import KIND_OF, REQUIRED, Event
 from schemas.export import EXPORTED
 from schemas.queries import QUERIES
 from service import instruments
+from sidecar.otlp import mapping
 from streams import subjects, topology
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -161,6 +162,31 @@ def metrics_page() -> str:
     )
 
 
+def otlp_page() -> str:
+    """What the OTLP doors make of attributes."""
+    rows = [
+        (f"`{row.attribute}`", row.convention, mapping.PLACES[row.field])
+        for row in sorted(mapping.ROWS, key=lambda row: list(mapping.PLACES).index(row.field))
+    ]
+    families = [
+        (f"`{family.prefix}*`", family.convention, f"attributes, as `{mapping.CONTENT[family.field]}`")
+        for family in mapping.FAMILIES
+    ]
+    operations = [(f"`{name}`", f"`{nature}`", f"`{now}`") for name, (nature, now) in mapping.OPERATIONS.items()]
+    emitters = [(f"`{row.scope}`" if row.scope else "", row.name, row.cache, row.why) for row in mapping.EMITTERS]
+    return "".join([
+        "# OTLP\n\nHow spans, log records and their attributes become [events](events.md); [what that means](../otlp.md).\n\n## Attributes\n\n",
+        "Of several names of one place the first in this table counts. An attribute that is not here stays among the event's attributes.\n\n",
+        table(("attribute", "convention", "place"), rows),
+        "\n## Flattened content\n\nPut together under the only keys where content may stand.\n\n", table(("attributes", "convention", "place"), families),
+        "\n## Operations\n\n", "What is not here is a step of that type, unless its span names a model and counts tokens: then it is a call.\n\n", table(("operation, in any case", "is", "operation"), operations),
+        "\n## Emitters\n\nWhether input counts include what was read from and written to the cache. The first whose scope begins so.\n\n",
+        table(("scope", "emitter", "cache in input", "because"), emitters),
+        "\n## Providers that are not named\n\n", table(("server's name ends, or model's begins", "provider"),
+            [(f"`{name}`", provider) for name, provider in (*mapping.HOSTS.items(), *mapping.MODELS.items())]),
+    ])  # fmt: skip
+
+
 def _settings_classes() -> Iterator[type[BaseSettings]]:
     """The settings of every service, found in the sources so that none is forgotten."""
     import importlib  # noqa: PLC0415
@@ -211,6 +237,7 @@ def pages() -> dict[str, str]:
         "payloads.md": payloads_page(),
         "queries.md": queries_page(),
         "metrics.md": metrics_page(),
+        "otlp.md": otlp_page(),
         "settings.md": settings_page(),
     }
     return {name: GENERATED + text for name, text in made.items()} | {"asyncapi.yaml": asyncapi.rendered()}

@@ -8,6 +8,8 @@ from aiohttp import web
 
 PATIENCE_S: Final = 3.0
 """For ports and spool of a sidecar that is just ending."""
+IDLE_S: Final = 75.0
+"""A connection whose next request's head is not complete after so long is closed."""
 
 
 class CannotStartError(RuntimeError):
@@ -23,6 +25,7 @@ class Listener:
     """One HTTP application on one port."""
 
     def __init__(self, application: web.Application, host: str, port: int, what: str, **options: Any) -> None:
+        options = {"keepalive_timeout": IDLE_S} | options
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5, **options)
         self._host = host
         self._what = what

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from benchmarks.parts import catch_up, end_to_end, heartbeats, latency, limits, memory, peers, queries, soak
+from benchmarks.parts import catch_up, end_to_end, heartbeats, latency, limits, memory, otlp, peers, queries, soak
 from benchmarks.parts.part import Part
 
 PARTS: Final = {
@@ -18,6 +18,7 @@ PARTS: Final = {
         Part("queries", "in large warehouses, alone and while ingesting", ("queries",), queries.run),
         Part("memory", "cost and memory as load doubles, bytes on disk", ("memory",), memory.run),
         Part("heartbeats", "10,000 agents that are only alive", ("heartbeats",), heartbeats.run),
+        Part("otlp", "spans at a sidecar's OTLP door → committed with ledger", ("otlp",), otlp.run),
         Part("peers", "Phoenix, MLflow, a plain FastStream handler", ("peers",), peers.run, ours=False),
         Part("soak", "memory over an hour (only when named)", ("soak",), soak.run, unasked=False),
     )

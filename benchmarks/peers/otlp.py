@@ -18,10 +18,10 @@ from queue import Empty, Queue
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # type: ignore[import-not-found]
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
 )
-from opentelemetry.proto.trace.v1.trace_pb2 import Span  # type: ignore[import-not-found]
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 KINDS = {"model_call": "LLM", "tool_call": "TOOL", "step": "CHAIN", "run": "AGENT", "heartbeat": "CHAIN"}
 AGAIN = (429, 503)
@@ -71,7 +71,7 @@ def fill(span: Span, event: dict[str, Any], trace: bytes, own: bytes, parent: by
     timed = event.get("model_call") or event.get("tool_call") or event.get("step") or {}
     span.start_time_unix_nano, span.end_time_unix_nano = end - int(timed.get("latency_ms", 0) * 1e6), end
     span.kind = Span.SPAN_KIND_INTERNAL
-    span.status.code = 1
+    span.status.code = span.status.STATUS_CODE_OK
     for name, value in attributes(event):
         found = span.attributes.add()
         found.key = name

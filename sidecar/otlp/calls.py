@@ -126,7 +126,10 @@ class Teller:
 
     @staticmethod
     def _latency_ms(span: Span) -> float | None:
-        return (span.end - span.start) / 1_000_000 if 0 < span.start <= span.end else None
+        if not 0 < span.start <= span.end:
+            return None
+        latency = (span.end - span.start) / 1_000_000
+        return latency if latency <= _MOST_MS else None
 
     def agent(self, told: Sorted) -> str:
         """Whose the events of a span are."""

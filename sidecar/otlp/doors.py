@@ -9,7 +9,7 @@ from aiohttp import web
 from sidecar.intake import Intake
 from sidecar.otlp.bodies import MOST_BYTES, READ_S
 from sidecar.otlp.http_door import HttpDoor
-from sidecar.otlp.receiving import Receiver
+from sidecar.otlp.receiving import MOST_BYTES_IN_WORK, Receiver
 from sidecar.otlp.sources import Sources
 from sidecar.otlp.wrapping import MOST_SPANS
 
@@ -31,10 +31,11 @@ class OtlpDoors:
         *,
         now: Callable[[], int] = time.time_ns,
         most_bytes: int = MOST_BYTES,
+        most_bytes_in_work: int = MOST_BYTES_IN_WORK,
         most_spans: int = MOST_SPANS,
         read_s: float = READ_S,
     ) -> None:
-        self._receiver = Receiver(intake, now=now, most_spans=most_spans)
+        self._receiver = Receiver(intake, now=now, most_bytes=most_bytes_in_work, most_spans=most_spans)
         self._sources = sources
         self._grpc: GrpcDoor | None = None
         self._http = HttpDoor(self._receiver, sources, most_bytes=most_bytes, read_s=read_s)

@@ -19,7 +19,7 @@ Field = Literal[
     "tool", "tool_call_id", "agent", "workflow", "step", "run_id", "agent_id", "project", "workspace",
     "error_type", "error_code", "error_message",
     "mcp_method", "system", "span_type",
-    "evaluation", "evaluation_id", "score", "score_label",
+    "evaluation", "score", "score_label",
     "input_messages", "output_messages", "instructions", "arguments", "result", "prompt", "completion", "input_value",
     "output_value",
 ]  # fmt: skip
@@ -189,6 +189,67 @@ ROWS: Final[tuple[Row, ...]] = (
 """Every attribute that has a place in the contract."""
 
 
+CONTENT: Final[Mapping[Field, str]] = {
+    "input_messages": "gen_ai.input.messages",
+    "output_messages": "gen_ai.output.messages",
+    "instructions": "gen_ai.system_instructions",
+    "arguments": "gen_ai.tool.call.arguments",
+    "result": "gen_ai.tool.call.result",
+    "prompt": "gen_ai.prompt",
+    "completion": "gen_ai.completion",
+    "input_value": "input.value",
+    "output_value": "output.value",
+}
+"""Under which attribute content travels, whatever its emitter called it: the only keys where content may stand."""
+
+PLACES: Final[Mapping[Field, str]] = {
+    "operation": "what the span is: see Operations; model_call.operation, step.step_type",
+    "provider": "model_call.provider",
+    "host": "model_call.provider, where no provider is named",
+    "model": "model_call.model",
+    "model_asked": "model_call.model, where the response names none",
+    "response_id": "model_call.response_id",
+    "finish_reason": "model_call.finish_reason",
+    "streamed": "model_call.streamed",
+    "service_tier": "model_call.service_tier",
+    "first_chunk_s": "model_call.time_to_first_token_ms (seconds)",
+    "first_chunk_ms": "model_call.time_to_first_token_ms",
+    "input": "resource_usage.input_tokens",
+    "input_uncached": "resource_usage.input_tokens, cache added",
+    "output": "resource_usage.output_tokens",
+    "cache_read": "resource_usage.cache_read_tokens",
+    "cache_write": "resource_usage.cache_write_tokens",
+    "cache_write_1h": "resource_usage.cache_write_1h_tokens",
+    "reasoning": "resource_usage.reasoning_tokens",
+    "total": "proves whether input includes cache, and stands in for what is missing",
+    "input_audio": "resource_usage.input_audio_tokens",
+    "output_audio": "resource_usage.output_audio_tokens",
+    "cache_read_audio": "resource_usage.cache_read_audio_tokens",
+    "web_searches": "resource_usage.web_searches",
+    "cost_usd": "cost.cost_usd: what the client believes, never billed",
+    "tool": "tool_call.name",
+    "tool_call_id": "tool_call.tool_call_id",
+    "agent": "run.agent_id, where neither the sender nor the service tells whose",
+    "agent_id": "run.agent_id, where the sender does not say whose",
+    "workflow": "run.workflow_id",
+    "run_id": "run.run_id, in place of the trace's",
+    "step": "step.name",
+    "project": "tenant.project_id",
+    "workspace": "tenant.workspace_id",
+    "error_type": "error.type",
+    "error_code": "error.code",
+    "error_message": "error.message",
+    "mcp_method": "tool_call for `tools/call` of a client, else a step",
+    "system": "step.step_type of spans no convention names: db, http, rpc, messaging",
+    "span_type": "`pending_span` is left aside: the span itself follows",
+    "evaluation": "evaluation.evaluator",
+    "score": "evaluation.score",
+    "score_label": "evaluation.label, evaluation.passed",
+    **{field: f"attributes, as `{name}`" for field, name in CONTENT.items()},
+}  # fmt: skip
+"""Where a field ends, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """Attributes that are one thing flattened: ``gen_ai.prompt.0.role``, ``gen_ai.prompt.0.content`` and so on."""
@@ -220,19 +281,6 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family("gen_ai.retrieval.query.text", "input_value", "semconv"),
     Family("gen_ai.memory.records", "output_value", "semconv"),
 )
-
-CONTENT: Final[Mapping[Field, str]] = {
-    "input_messages": "gen_ai.input.messages",
-    "output_messages": "gen_ai.output.messages",
-    "instructions": "gen_ai.system_instructions",
-    "arguments": "gen_ai.tool.call.arguments",
-    "result": "gen_ai.tool.call.result",
-    "prompt": "gen_ai.prompt",
-    "completion": "gen_ai.completion",
-    "input_value": "input.value",
-    "output_value": "output.value",
-}
-"""Under which attribute content travels, whatever its emitter called it: the only keys where content may stand."""
 
 KEPT: Final[frozenset[Field]] = frozenset({"agent", "mcp_method", "host", "system", "span_type", "cost_usd"})
 """Fields whose attributes stay among the event's attributes under their own name."""

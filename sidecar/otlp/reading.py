@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterator
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ _ERROR: Final = 2
 
 
 def value(found: "AnyValue", depth: int = 0) -> Any:
-    """The Python value; bytes as base64, nothing as None."""
+    """The Python value; bytes as base64, nothing and what is no number as None."""
     kind = found.WhichOneof("value")
     if kind is None:
         return None
@@ -83,7 +84,8 @@ def value(found: "AnyValue", depth: int = 0) -> Any:
         return {pair.key: value(pair.value, depth + 1) for pair in found.kvlist_value.values} if depth < _DEEPEST else "…"
     if kind == "bytes_value":
         return b64encode(found.bytes_value).decode()
-    return getattr(found, kind)
+    read = getattr(found, kind)
+    return None if kind == "double_value" and not isfinite(read) else read
 
 
 def attributes(pairs: Any) -> list[tuple[str, Any]]:

@@ -56,6 +56,15 @@ class Traces:
         self._held = 0
         self.forgotten = 0
 
+    @property
+    def held(self) -> int:
+        """How much is remembered."""
+        return self._held
+
+    def counted(self) -> int:
+        """The same, counted anew."""
+        return sum(trace.size for trace in self._traces.values())
+
     def judge(self, trace_id: str, parents: Mapping[str, str], calls: Iterable[str], first: str) -> Verdicts:
         """Decides about the spans of one request: ``parents`` of all, ``calls`` that count tokens, ``first`` of them all."""
         known = self._traces.get(trace_id)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.events import Event
-from sidecar.otlp.mapping import CONTENT, EMITTERS, FAMILIES, HOSTS, KEPT, MODELS, OPERATIONS, ROWS, Emitter, Family, Row
+from sidecar.otlp.mapping import CONTENT, EMITTERS, FAMILIES, HOSTS, KEPT, MODELS, OPERATIONS, PLACES, ROWS, Emitter, Family, Row
 from sidecar.otlp.spans import judge, sort
 from sidecar.otlp.traces import emitter
 from tests.sidecar_otlp.spans import Door, only, span
@@ -29,6 +29,10 @@ def test_a_row_puts_its_attribute_into_its_field(row: Row) -> None:
         assert told.extra == {CONTENT[row.field]: example(row)}
     else:
         assert told.extra == ({row.attribute: example(row)} if row.field in KEPT else {})
+
+
+def test_every_field_has_a_place() -> None:
+    assert {row.field for row in ROWS} == set(PLACES)
 
 
 def test_no_attribute_has_two_meanings() -> None:

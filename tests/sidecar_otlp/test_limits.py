@@ -1,0 +1,129 @@
+"""Slow and huge requests are refused, and nothing of them is held for long."""
+
+import asyncio
+import gzip
+import io
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from sidecar.intake import SpoolIntake
+from sidecar.listener import Listener
+from sidecar.otlp import wire
+from sidecar.otlp.doors import OtlpDoors
+from sidecar.otlp.receiving import Receiver
+from sidecar.otlp.sources import Source
+from tests.conftest import until
+from tests.sidecar_otlp.spans import chat, request
+from tests.sidecar_otlp.test_http import of_a1, opened
+
+HUNDRED_MB = 100_000_000
+
+
+async def test_a_hundred_megabytes_are_refused_however_they_come(tmp_path: Path) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(HUNDRED_MB // 65_536):
+            yield bytes(65_536)
+
+    before = psutil.Process().memory_info().rss
+    for unpacks in (True, False):
+        async with opened(tmp_path / str(unpacks), unpacks=unpacks) as here:
+            assert await _refused(here, io.BytesIO(bytes(HUNDRED_MB)))
+            assert await _refused(here, endless())
+            bomb = gzip.compress(bytes(HUNDRED_MB), 1)
+            assert len(bomb) < 1_000_000
+            assert await _refused(here, bomb, Content_Encoding="gzip")
+            assert (await here.post(request(chat(b"parent00")))).status == 200
+    # The hundred megabytes of this test's own are among it.
+    assert psutil.Process().memory_info().rss - before < 300_000_000
+
+
+async def _refused(here: Any, body: Any, **headers: str) -> bool:
+    try:
+        return bool((await here.post(body, **headers)).status == 413)
+    except aiohttp.ClientError:
+        # The door may close before the client has sent what nobody reads.
+        return True
+
+
+async def test_a_body_that_dribbles_in_is_given_up(tmp_path: Path) -> None:
+    async def dribbling() -> AsyncIterator[bytes]:
+        while True:
+            yield b"\x0a"
+            await asyncio.sleep(0.05)
+
+    async with opened(tmp_path, read_s=0.3) as here:
+        with suppress(aiohttp.ClientError):
+            assert (await here.post(dribbling())).status == 408
+        assert here.spooled() == []
+
+
+async def test_a_head_that_dribbles_in_is_given_up() -> None:
+    application = OtlpDoors(SpoolIntake(None), of_a1).application()  # type: ignore[arg-type]
+    listener = Listener(application, "127.0.0.1", 0, "door", keepalive_timeout=0.3)
+    await listener.start()
+    reading, writing = await asyncio.open_connection("127.0.0.1", listener.port)
+    writing.write(b"POST /v1/traces HTTP/1.1\r\nHost: a\r\n")
+
+    async def cut() -> bool:
+        try:
+            writing.write(b"a: b\r\n")
+            await writing.drain()
+        except ConnectionError:
+            return True
+        return reading.at_eof()
+
+    await until(cut, "the connection was closed")
+    writing.close()
+    await listener.stop()
+
+
+async def test_requests_together_hold_no_more_than_they_may(tmp_path: Path) -> None:
+    """A request that finds no room is told to come back, and the room is free again afterwards."""
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def halting() -> AsyncIterator[bytes]:
+        yield request(chat(b"parent00", gen_ai__input__messages="x" * 60_000)).SerializeToString()
+        began.set()
+        await go_on.wait()
+
+    async with opened(tmp_path, most_bytes_in_work=100_000) as here:
+        first = asyncio.create_task(here.post(halting()))
+        await began.wait()
+        body = request(chat(b"parent00", gen_ai__input__messages="y" * 60_000))
+
+        async def full() -> bool:
+            return (await here.post(body)).status == 503
+
+        await until(full, "there is no room for a second")
+        go_on.set()
+        assert (await first).status == 200
+        assert (await here.post(body)).status == 200
+
+
+async def test_a_long_request_lets_others_have_their_turn(tmp_path: Path) -> None:
+    class Slow:
+        async def take(self, *_: Any) -> Any:
+            raise AssertionError("not before all is read")
+
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    receiver = Receiver(Slow())
+    body = request(*[chat(b"parent00") for _ in range(2000)]).SerializeToString()
+    try:
+        await receiver.traces(Source("acme", "a1"), wire.traces(body))
+    except AssertionError:
+        assert turns >= 10
+    finally:
+        counting.cancel()
