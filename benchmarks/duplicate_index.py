@@ -18,7 +18,7 @@ from pathlib import Path
 
 import orjson
 
-from processors.validate.index import DuplicateIndex
+from processors.duplicates.index import DuplicateIndex
 
 _NOW_MS = 1_795_000_000_000
 _DAY_MS = 86_400_000

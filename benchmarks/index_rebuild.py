@@ -17,8 +17,8 @@ from nats.aio.client import Client
 
 from benchmarks import workload
 from benchmarks.duplicate_index import memory_mb
+from processors.duplicates.index import DuplicateIndex
 from processors.validate.catching_up import catch_up
-from processors.validate.index import DuplicateIndex
 from processors.validate.judging import Limits, take_apart
 from schemas.ids import uuid7
 from streams import subjects

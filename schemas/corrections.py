@@ -39,9 +39,9 @@ class CorrectionRequest(Wire):
         return self
 
 
-Outcome = Literal["corrected", "already", "unchanged", "unpriced", "missing", "reversal"]
+Outcome = Literal["corrected", "already", "unchanged", "unpriced", "missing", "reversal", "duplicate"]
 """What became of an entry: ``already`` corrected before, ``unchanged`` price, ``unpriced`` by that book, ``missing`` in the ledger,
-or itself a ``reversal``, which is never corrected.
+or itself a ``reversal`` or one more sighting of a call (``duplicate``), which are never corrected.
 """
 
 

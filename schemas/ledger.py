@@ -55,6 +55,16 @@ class LedgerEntry(Lenient):
     model_call_id: Identifier
     event_id: Identifier
     response_id: Identifier | None = None
+    observed_by: Name | None = None
+    """Who saw the call, where that was told: ``proxy`` or ``otel``."""
+    trace_id: Identifier | None = None
+    span_id: Identifier | None = None
+    """The call's own span of OpenTelemetry, by which its sightings are recognised: of a proxy's sighting the caller's span."""
+    duplicate_of: Identifier | None = None
+    """The entry that stands for the same call. With it a ``charge`` charges nothing and counts no tokens: its event was one more
+    sighting. Of a ``reversal`` the entry that took its place, because that sighting knew better."""
+    differs: bool | None = None
+    """Of one more sighting: it told other counts than the one that stands, or came to another price; ``note`` says which."""
     provider: Name
     model: Name
     """As the event named it."""

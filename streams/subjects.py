@@ -159,6 +159,11 @@ def ledger_corrections(tenant: str, day: str) -> str:
     return f"ledger.{token(tenant)}.corrections.{token(day)}"
 
 
+def all_charges() -> str:
+    """``ledger.*``: every entry cost makes for a call; a filter."""
+    return "ledger.*"
+
+
 def all_ledger_corrections() -> str:
     """``ledger.*.corrections.*``: every reversal and adjustment; a filter."""
     return "ledger.*.corrections.*"

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Final
 from uuid import uuid4
 
@@ -15,10 +14,15 @@ from nats.aio.client import Client
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from processors.cost.ceiling import Ceiling
+from processors.cost.charging import Charged, charge
 from processors.cost.entries import Charge, NotBillable, PoisonError, entry
+from processors.cost.memory import Memory
 from processors.cost.prices import Prices
+from processors.cost.recognising import Recognition
 from processors.cost.service import CostService
-from processors.covered_loop import CoveredLoop, Hop, Pace
+from processors.cost.taking_back import TakenBack, TakingBack
+from processors.covered_loop import CoveredLoop, Hop, Pace, StartOverError
+from processors.duplicates.index import DuplicateIndex
 from processors.leases import Leases
 from processors.runner import HaltedError, Processor, ProcessorContext
 from schemas.coverage import Coverage
@@ -37,7 +41,7 @@ from streams import subjects, topology
 from streams.covering import Outgoing
 from streams.dead_letters import bury
 from streams.messages import CONTENT_TYPE, EVENT_COUNT, NDJSON, Received
-from streams.micro_batches import lines, split
+from streams.micro_batches import MicroBatch, lines, split
 from streams.publish import publish_until_stored
 from streams.reader import Source
 
@@ -70,18 +74,10 @@ class CostSettings(BaseSettings):
 class Priced:
     """What one run of messages came to."""
 
-    lines: dict[str, list[bytes]] = field(default_factory=dict)
-    """Ledger entries by tenant, in order."""
+    charges: list[tuple[str, Charge]] = field(default_factory=list)
+    """With their tenants, in order."""
     letters: list[Outgoing] = field(default_factory=list)
     skipped: int = 0
-    unpriced: dict[tuple[str, str], str] = field(default_factory=dict)
-    unpriced_entries: int = 0
-    cost: Decimal = Decimal(0)
-
-    @property
-    def entries(self) -> int:
-        """How many ledger entries."""
-        return sum(map(len, self.lines.values()))
 
 
 def price(messages: Sequence[Received], book: PriceBook, tolerance: timedelta) -> Priced:
@@ -89,7 +85,6 @@ def price(messages: Sequence[Received], book: PriceBook, tolerance: timedelta) -
     found = Priced()
     for message in messages:
         tenant = message.subject.split(".")[1]
-        made: list[bytes] = []
         for position, raw in enumerate(lines(message.data)):
             try:
                 answer = entry(raw, tenant, book, tolerance)
@@ -99,10 +94,7 @@ def price(messages: Sequence[Received], book: PriceBook, tolerance: timedelta) -
             if isinstance(answer, NotBillable):
                 found.skipped += 1
                 continue
-            made.append(answer.line)
-            _tally(found, answer)
-        if made:
-            found.lines.setdefault(tenant, []).extend(made)
+            found.charges.append((tenant, answer))
     return found
 
 
@@ -114,11 +106,15 @@ def _letter(message: Received, raw: bytes, position: int, tenant: str, why: str)
     )  # fmt: skip
 
 
-def _tally(found: Priced, charge: Charge) -> None:
-    found.cost += charge.cost
-    if charge.unpriced is not None:
-        found.unpriced_entries += 1
-        found.unpriced[charge.provider, charge.model] = charge.unpriced
+def _places(charged: Charged, parts: Sequence[tuple[str, MicroBatch]], first: int) -> dict[bytes, int]:
+    """The message of LEDGER each entry stands in, of those whose call can be known again."""
+    found: dict[bytes, int] = {}
+    begun: dict[str, int] = {}
+    for place, (tenant, part) in enumerate(parts, first):
+        begin = begun.get(tenant, 0)
+        begun[tenant] = begin + part.count
+        found |= dict.fromkeys(charged.entries[tenant][begin : begin + part.count], place)
+    return found
 
 
 class Cost:
@@ -137,6 +133,9 @@ class Cost:
         self._loop: CoveredLoop | None = None
         self._leases: Leases | None = None
         self._told: set[tuple[str, str]] = set()
+        self._memory = Memory(DuplicateIndex(context.data_directory / "index" / f"{NAME}-{_PARTITION}"))
+        self._taking: TakingBack | None = None
+        self._recognised = Recognition({})
 
     def waiting_for(self) -> dict[str, str]:
         """What keeps it from its work."""
@@ -152,6 +151,8 @@ class Cost:
     async def start(self) -> None:
         """Connects, opens the prices in force and answers requests to change money."""
         client = self._client = await self._context.connect(NAME)
+        self._memory.start(client)
+        self._taking = TakingBack(client)
         self._prices = Prices(client)
         await self._prices.open()
         self._leases = Leases(client, NAME, self._context.instance)
@@ -181,6 +182,7 @@ class Cost:
         service, self._service = self._service, None
         if service is not None:
             await service.stop()
+        self._memory.stop()
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
             await client.close()
@@ -195,10 +197,16 @@ class Cost:
         return True
 
     async def stand_by(self) -> None:
-        """Prices are followed all the time."""
+        """Follows what the other one stores; prices are followed all the time."""
+        await self._memory.keep_up()
 
     async def open(self) -> None:
-        """Nothing of its own to make ready."""
+        """Knows every call charged by now."""
+        await self._memory.catch_up(self._tell)
+
+    def _tell(self, text: str) -> None:
+        assert self._loop is not None
+        self._loop.waiting = {"index": text}
 
     async def idle(self) -> None:
         """Nothing to do meanwhile."""
@@ -210,30 +218,62 @@ class Cost:
         writer = self._loop.writer
         assert self._prices.book is not None
         found = price(messages, self._prices.book, self._tolerance)
+        charged, taken_back = await self._recognise(found.charges)
         await self._bury(found.letters)
+        parts = [(tenant, part) for tenant, made in charged.lines.items() for part in split(made)]
         outputs = [
             Outgoing(subjects.ledger(tenant), part.data, {CONTENT_TYPE: NDJSON, EVENT_COUNT: str(part.count)})
-            for tenant, made in found.lines.items()
-            for part in split(made)
+            for tenant, part in parts
         ]
-        entries, dead = found.entries, len(found.letters)
+        outputs += taken_back.outputs()
+        charges, reversals, dead = charged.count, taken_back.count, len(found.letters)
+        entries = charges + reversals
         coverage = Coverage(
             batch_id=uuid4().hex, processor=NAME, partition=_PARTITION, instance=self._context.instance,
             input_stream=topology.EVENTS, first_sequence=writer.position.covered + 1, last_sequence=messages[-1].sequence,
             messages=len(messages), received=entries + dead, valid=entries, dead=dead, duplicates=0, skipped=found.skipped,
-            valid_by_kind={KIND: entries}, at=datetime.now(UTC),
+            valid_by_kind={KIND: charges} | ({"correction": reversals} if reversals else {}), at=datetime.now(UTC),
         )  # fmt: skip
-        await writer.commit(outputs, coverage)
-        LEDGER_ENTRIES.labels("priced").inc(entries - found.unpriced_entries)
-        LEDGER_ENTRIES.labels("unpriced").inc(found.unpriced_entries)
-        LEDGER_USD.inc(float(found.cost))
+        torn = writer.torn_until > 0
+        position = await writer.commit(outputs, coverage)
+        if torn or position.record_sequence - position.first_sequence != len(outputs):
+            raise StartOverError("a torn batch was completed: what stands where is read from LEDGER")
+        self._memory.add(
+            self._recognised.rows(_places(charged, parts, position.first_sequence)),
+            position.record_sequence,
+            messages[-1].stored_ns,
+        )
+        self._count(charged, taken_back.count)
         BATCH_EVENTS.labels(NAME).observe(entries + dead + found.skipped)
         BATCH_SECONDS.labels(NAME).observe(time.perf_counter() - began)
-        for (provider, model), why in found.unpriced.items():
+        log.debug("batch.covered", messages=len(messages), entries=entries, dead=dead, cost_usd=str(charged.cost))
+
+    async def _recognise(self, charges: Sequence[tuple[str, Charge]]) -> tuple[Charged, TakenBack]:
+        """What is written for ``charges``, and the reversals that follow from it. Raises StartOverError, and what NATS raises."""
+        assert self._taking is not None
+        rows = self._memory.known(one.seen for _, one in charges if one.seen is not None)
+        lines_made = {one.seen.entry: one.line for _, one in charges if one.seen is not None}
+        settled: set[bytes] = set()
+        while True:
+            self._recognised = Recognition(rows, settled)
+            charged = charge(charges, self._recognised)
+            if not charged.taken:
+                return charged, TakenBack()
+            taken_back = await self._taking.of(charged.taken, lines_made, datetime.now(UTC))
+            if not taken_back.settled:
+                return charged, taken_back
+            settled |= taken_back.settled
+
+    def _count(self, charged: Charged, reversals: int) -> None:
+        LEDGER_ENTRIES.labels("priced").inc(charged.count - charged.again - charged.unpriced_entries)
+        LEDGER_ENTRIES.labels("unpriced").inc(charged.unpriced_entries)
+        LEDGER_ENTRIES.labels("duplicate").inc(charged.again)
+        LEDGER_ENTRIES.labels("correction").inc(reversals)
+        LEDGER_USD.inc(float(charged.cost))
+        for (provider, model), why in charged.unpriced.items():
             if (provider, model) not in self._told and len(self._told) < 10_000:
                 self._told.add((provider, model))
                 log.warning("model.unpriced", provider=provider, model=model, reason=why)
-        log.debug("batch.covered", messages=len(messages), entries=entries, dead=dead, cost_usd=str(found.cost))
 
     async def _bury(self, letters: Sequence[Outgoing]) -> None:
         """Stores the letters before the record that counts them: EVENTS is another stream than LEDGER.

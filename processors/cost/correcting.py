@@ -31,6 +31,38 @@ def day_of(entry: LedgerEntry) -> str:
     return f"{entry.occurred_at:%Y%m%d}"
 
 
+def adjustment_id(tenant: str, entry_id: str) -> str:
+    """The id of the adjustment of an entry, should there be one."""
+    return derived_text("ledger", tenant, entry_id, "adjustment")
+
+
+def _common(original: LedgerEntry, correction_id: str, by: str, note: str, now: datetime) -> dict[str, Any]:
+    return {
+        "corrects": original.entry_id, "received_at": now, "client_cost_usd": None, "correction_id": correction_id,
+        "corrected_by": by, "note": note, "priced_at": original.priced_at, "differs": None,
+    }  # fmt: skip
+
+
+def _reversal(original: LedgerEntry, reason: EntryReason, common: Mapping[str, Any]) -> LedgerEntry:
+    own = {
+        "entry_id": derived_text("ledger", original.tenant_id, original.entry_id, "reversal"), "kind": "reversal",
+        "reason": reason, "cost_usd": -original.cost_usd if original.cost_usd else ZERO,
+    }  # fmt: skip
+    return original.model_copy(update={**common, **own})
+
+
+def recognition_id(tenant: str, entry_id: str, stands: str) -> str:
+    """The correction that takes ``entry_id`` back because ``stands`` is of the same call."""
+    return derived_text("recognised", tenant, entry_id, stands)
+
+
+def taken_back(original: LedgerEntry, charged: str, stands: str, by: str, now: datetime) -> LedgerEntry:
+    """The reversal of ``original``, which counts for the entry ``charged``, because another entry stands for its call."""
+    note = "the same call was seen by another, who knew better"
+    common = _common(original, recognition_id(original.tenant_id, charged, stands), by, note, now)
+    return _reversal(original, "duplicate_call", {**common, "duplicate_of": stands})
+
+
 def correct(
     original: LedgerEntry,
     request: CorrectionRequest,
@@ -45,18 +77,15 @@ def correct(
     if original.entry_id in corrected:
         before = corrected[original.entry_id]
         return Left(entry_id=original.entry_id, outcome="already", why=f"already corrected, by correction {before}")
-    common: dict[str, Any] = {
-        "corrects": original.entry_id, "received_at": now, "client_cost_usd": None, "correction_id": request.correction_id,
-        "corrected_by": by, "note": request.reason, "priced_at": original.priced_at,
-    }  # fmt: skip
+    if original.kind == "charge" and original.reason == "duplicate_call":
+        return Left(
+            entry_id=original.entry_id,
+            outcome="duplicate",
+            why=f"one more sighting of a call: {original.duplicate_of} stands for it",
+        )
     reason: EntryReason = "duplicate_call" if request.duplicates else "correction"
-    reversal = original.model_copy(
-        update=common
-        | {
-            "entry_id": derived_text("ledger", original.tenant_id, original.entry_id, "reversal"), "kind": "reversal",
-            "reason": reason, "cost_usd": -original.cost_usd if original.cost_usd else ZERO,
-        }
-    )  # fmt: skip
+    common = _common(original, request.correction_id, by, request.reason, now)
+    reversal = _reversal(original, reason, common)
     if request.action == "reverse":
         return Correction(original, reversal)
     assert book is not None
@@ -71,7 +100,7 @@ def correct(
     adjustment = original.model_copy(
         update=common
         | {
-            "entry_id": derived_text("ledger", original.tenant_id, original.entry_id, "adjustment"), "kind": "adjustment",
+            "entry_id": adjustment_id(original.tenant_id, original.entry_id), "kind": "adjustment",
             "reason": reason, "cost_usd": found.cost, "price_book_version": book.version, "priced_as": found.priced_as,
             "unit_prices": UnitPrices.model_validate(found.rates.by_name()), "price_override": found.override,
         }

@@ -6,7 +6,7 @@ batch is refused whole when another instance has corrected anything since: then 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
@@ -16,7 +16,9 @@ import nats.js.errors
 import orjson
 import structlog
 from nats.aio.client import Client
+from nats.js.api import Header
 
+from processors.cost.corrected import Corrected, Day
 from processors.cost.correcting import Correction, correct, day_of
 from schemas.corrections import CorrectionAnswer, CorrectionRequest, EntryReference, Left
 from schemas.coverage import CORRECTIONS, Coverage
@@ -27,16 +29,24 @@ from streams import subjects, topology
 from streams.covering import CoveredWriter, FencedError, Outgoing
 from streams.messages import CONTENT_TYPE, EVENT_COUNT, NDJSON
 from streams.micro_batches import lines, split
-from streams.reader import OrderedReader, Source
 
 log = structlog.get_logger(__name__)
 
 INPUT: Final = "corrections"
 """What coverage records name as their input: requests, counted from 1."""
-_REMEMBERED: Final = 500_000
-"""Corrected entries remembered between requests; more are read again from LEDGER."""
 _READING: Final = 32
 _ATTEMPTS: Final = 20
+
+
+def corrections_of(tenant: str, day: str, entries: Sequence[LedgerEntry], last: int) -> list[Outgoing]:
+    """What stores corrections of a tenant's day, on condition that ``last`` is still the newest message that corrects any of it."""
+    made = [
+        Outgoing(subjects.ledger_corrections(tenant, day), part.data, {CONTENT_TYPE: NDJSON, EVENT_COUNT: str(part.count)})
+        for part in split(entry.model_dump_json(exclude_none=True).encode() for entry in entries)
+    ]
+    first = made[0]
+    fenced = {**first.headers, Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(last)}
+    return [Outgoing(first.subject, first.data, fenced), *made[1:]]
 
 
 class Corrections:
@@ -47,8 +57,7 @@ class Corrections:
         self._instance = instance
         self._writer = CoveredWriter(client, topology.LEDGER, "cost", CORRECTIONS, (subjects.all_ledger_corrections(),))
         self._alone = asyncio.Lock()
-        self._known: dict[tuple[str, str], dict[str, str]] = {}
-        self._as_of = -1
+        self._corrected = Corrected(client)
 
     async def carry_out(self, request: CorrectionRequest, book: PriceBook | None, by: str, now: datetime) -> CorrectionAnswer:
         """Corrects what is to be corrected, once, and stores it before it returns. Raises FencedError under endless contention."""
@@ -67,39 +76,36 @@ class Corrections:
         by: str, now: datetime,
     ) -> CorrectionAnswer:  # fmt: skip
         # The record's sequence is read before what it fences: what is corrected later by others makes the batch refused.
-        position = await self._writer.resume()
-        if position.record_sequence != self._as_of or sum(map(len, self._known.values())) > _REMEMBERED:
-            self._known.clear()
-        self._as_of = position.record_sequence
+        await self._writer.resume()
         made: list[Correction] = []
         left = list(missing)
+        days: dict[str, Day] = {}
         for original in originals:
-            found = correct(original, request, book, await self._corrected(original.tenant_id, day_of(original)), by, now)
+            day = day_of(original)
+            if day not in days:
+                days[day] = await self._corrected.of(original.tenant_id, day)
+            found = correct(original, request, book, days[day].by, by, now)
             if isinstance(found, Left):
                 left.append(found)
             else:
                 made.append(found)
         if made:
-            await self._store(made)
+            await self._store(made, {day: found.last for day, found in days.items()})
         before = sum((one.original.cost_usd for one in made), Decimal(0))
         after = sum((one.adjustment.cost_usd for one in made if one.adjustment is not None), Decimal(0))
         return CorrectionAnswer(
             correction_id=request.correction_id, corrected=len(made), left=tuple(left), before_usd=before, after_usd=after
         )
 
-    async def _store(self, made: Sequence[Correction]) -> None:
-        written: dict[str, list[bytes]] = defaultdict(list)
+    async def _store(self, made: Sequence[Correction], lasts: Mapping[str, int]) -> None:
+        written: dict[tuple[str, str], list[LedgerEntry]] = defaultdict(list)
         for one in made:
-            subject = subjects.ledger_corrections(one.original.tenant_id, day_of(one.original))
-            written[subject] += (entry.model_dump_json(exclude_none=True).encode() for entry in one.entries())
-        outputs = [
-            Outgoing(subject, part.data, {CONTENT_TYPE: NDJSON, EVENT_COUNT: str(part.count)})
-            for subject, made_lines in written.items()
-            for part in split(made_lines)
-        ]
+            written[one.original.tenant_id, day_of(one.original)] += one.entries()
+        # What recognises calls corrects entries too: of each day nothing may have been written since it was read.
+        outputs = [out for (tenant, day), entries in written.items() for out in corrections_of(tenant, day, entries, lasts[day])]
         entries = sum(map(len, written.values()))
         number = self._writer.position.covered + 1
-        position = await self._writer.commit(
+        await self._writer.commit(
             outputs,
             Coverage(
                 batch_id=uuid4().hex, processor="cost", partition=CORRECTIONS, instance=self._instance, input_stream=INPUT,
@@ -107,37 +113,7 @@ class Corrections:
                 valid_by_kind={"correction": entries}, at=datetime.now(UTC),
             ),
         )  # fmt: skip
-        self._as_of = position.record_sequence
-        for one in made:
-            known = self._known[one.original.tenant_id, day_of(one.original)]
-            known[one.original.entry_id] = one.reversal.correction_id or ""
         LEDGER_ENTRIES.labels("correction").inc(entries)
-
-    async def _corrected(self, tenant: str, day: str) -> dict[str, str]:
-        """Every entry of a tenant's day that is corrected, with the correction it is of."""
-        found = self._known.get((tenant, day))
-        if found is None:
-            found = self._known[tenant, day] = await self._read(subjects.ledger_corrections(tenant, day))
-        return found
-
-    async def _read(self, subject: str) -> dict[str, str]:
-        try:
-            last = (await self._client.jetstream().get_last_msg(topology.LEDGER, subject, direct=True)).seq or 0
-        except nats.js.errors.NotFoundError:
-            return {}
-        found: dict[str, str] = {}
-        reader = OrderedReader(self._client, Source(topology.LEDGER, (subject,)))
-        try:
-            reached = 0
-            while reached < last:
-                for message in await reader.fetch(1000, 5.0):
-                    for line in lines(message.data):
-                        entry = orjson.loads(line)
-                        found[entry["corrects"]] = entry.get("correction_id", "")
-                    reached = message.sequence
-        finally:
-            await reader.close()
-        return found
 
     async def _originals(self, request: CorrectionRequest) -> tuple[list[LedgerEntry], list[Left]]:
         """The entries asked for as LEDGER has them, each once, and those it has not."""

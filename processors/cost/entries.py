@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from processors.cost.sightings import OBSERVED_BY, OBSERVERS, Sighting, sighting
 from schemas.ids import derived_text
 from schemas.prices.finding import PriceBook, Unpriced
 from schemas.prices.pricing import price
@@ -33,6 +34,8 @@ class Charge(NamedTuple):
     """Why there is no price, where there is none."""
     provider: str = ""
     model: str = ""
+    seen: Sighting | None = None
+    """By what the call is known again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,15 @@ def _entry(event: dict[str, Any], tenant: str, book: PriceBook, tolerance: timed
         made["step_id"] = call["step_id"]
     if "response_id" in call:
         made["response_id"] = call["response_id"]
+    observer = event["attributes"].get(OBSERVED_BY) if "attributes" in event else None
+    if isinstance(observer, str) and observer in OBSERVERS:
+        made["observed_by"] = observer
+        trace = event.get("trace")
+        if trace is not None:
+            # A proxy answers to the span that called it, which is the call's own.
+            span = trace.get("parent_span_id" if observer == "proxy" else "span_id")
+            if span is not None:
+                made["trace_id"], made["span_id"] = trace["trace_id"], span
     if "service_tier" in call:
         made["service_tier"] = tier
     if "step_id" not in made and "step" in event:
@@ -174,4 +186,21 @@ def _entry(event: dict[str, Any], tenant: str, book: PriceBook, tolerance: timed
         made["priced_at"] = moment.isoformat()
     if "cost" in event:
         made["client_cost_usd"] = event["cost"]["cost_usd"]
-    return Charge(orjson.dumps(made), cost, why, provider, model)
+    return Charge(orjson.dumps(made), cost, why, provider, model, sighting(made))
+
+
+_OF_MONEY: Final = frozenset({"priced_as", "unit_prices", "price_override", "client_cost_usd", "note", *_RARE})
+_COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+def one_more(line: bytes, stands: str, why: str | None) -> bytes:
+    """The entry in ``line`` as that of one more sighting of the call for which ``stands`` stands: nothing is charged, no token counts.
+
+    ``why`` tells how it differs from what stands; None where it does not.
+    """
+    made: dict[str, Any] = {name: value for name, value in orjson.loads(line).items() if name not in _OF_MONEY}
+    made |= dict.fromkeys(_COUNTED, 0)
+    made |= {"reason": "duplicate_call", "duplicate_of": stands, "cost_usd": "0.000000000", "differs": why is not None}
+    if why is not None:
+        made["note"] = why
+    return orjson.dumps(made)

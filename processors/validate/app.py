@@ -13,10 +13,10 @@ from nats.js.api import RetentionPolicy
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from processors.covered_loop import CoveredLoop, Hop, Pace
+from processors.duplicates.index import DuplicateIndex
 from processors.leases import Leases
 from processors.leasing import fair_share, to_give_back
 from processors.runner import HaltedError, Processor, ProcessorContext
-from processors.validate.index import DuplicateIndex
 from processors.validate.judging import Limits
 from processors.validate.memory import Memory
 from processors.validate.partition import NAME, Judgement, PartitionWork, RepartitionedError

@@ -10,8 +10,9 @@ import structlog
 from nats.aio.client import Client
 
 from processors.covered_loop import StartOverError
+from processors.duplicates.index import DuplicateIndex, IndexUnavailableError, IndexUnusableError
+from processors.duplicates.opening import open_index
 from processors.validate.catching_up import catch_up, rows_of
-from processors.validate.index import DuplicateIndex, IndexUnavailableError, IndexUnusableError
 from service.instruments import LOOP_ERRORS
 from streams import subjects, topology
 from streams.messages import Received
@@ -128,19 +129,7 @@ class Memory:
             return
         self._identity = None
         self._own.clear()
-        for attempt in (1, 2):
-            try:
-                if attempt == 2 or self._index.applied > info.state.last_seq:
-                    self._index.destroy()
-                self._index.close()
-                self._index.open(identity)
-                if self._index.applied > info.state.last_seq:
-                    raise IndexUnusableError(f"{self._index.path}: ahead of EVENTS")
-                break
-            except IndexUnusableError as error:
-                if attempt == 2:
-                    raise
-                log.warning("index.rebuilding", reason=str(error))
+        open_index(self._index, info)
         self._identity = identity
 
     async def _leave_off(self) -> None:

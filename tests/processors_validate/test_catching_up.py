@@ -5,9 +5,9 @@ from pathlib import Path
 import orjson
 from nats.aio.client import Client
 
+from processors.duplicates.index import DuplicateIndex
 from processors.validate.app import attach
 from processors.validate.catching_up import catch_up, newest_event
-from processors.validate.index import DuplicateIndex
 from schemas.ids import event_key
 from streams import subjects
 from streams.embedded import EmbeddedServer

@@ -7,8 +7,8 @@ import orjson
 import pytest
 from nats.aio.client import Client
 
+from processors.duplicates.rocks import open_store
 from processors.validate.app import attach
-from processors.validate.rocks import open_store
 from service.instruments import LOOP_ERRORS
 from streams.embedded import EmbeddedServer
 from streams.publish import publish

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from processors.validate.index import DuplicateIndex, IndexUnavailableError, IndexUnusableError
+from processors.duplicates.index import DuplicateIndex, IndexUnavailableError, IndexUnusableError
 from schemas.ids import event_key, uuid7
 
 DAY_MS = 86_400_000
@@ -99,7 +99,7 @@ def test_an_index_of_another_stream_is_refused_and_made_anew_once_destroyed(tmp_
     index = opened(tmp_path / "index")
     index.add(rows(keys(10)), 1, DAY)
     index.close()
-    with pytest.raises(IndexUnusableError, match="another EVENTS"):
+    with pytest.raises(IndexUnusableError, match="another stream"):
         index.open("stream 2")
     index.destroy()
     index.open("stream 2")
@@ -185,7 +185,7 @@ def test_a_place_that_cannot_be_written_is_no_damage(tmp_path: Path) -> None:
 WRITER = f"""
 import random, sys
 from pathlib import Path
-from processors.validate.index import DuplicateIndex
+from processors.duplicates.index import DuplicateIndex
 from schemas.ids import event_key, uuid7
 index = DuplicateIndex(Path(sys.argv[1]))
 index.open("stream 1")

@@ -1,4 +1,4 @@
-"""The duplicate index: every accepted id with what it said, on disk, derived from EVENTS.
+"""The duplicate index: keys of what was stored, with what is to be known of it, on disk, derived from a stream.
 
 A RocksDB store beside nothing else: losing it costs a rebuild. It is therefore written without waiting for the disk; what
 it claims to have applied is written in one piece with the rows, so that a killed process leaves it right.
@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import structlog
 from rocksdict import Rdict, WriteBatch
 
-from processors.validate.rocks import (
+from processors.duplicates.rocks import (
     IndexLockedError,
     IndexUnavailableError,
     IndexUnusableError,
@@ -48,16 +48,16 @@ def _values(db: Rdict, keys: list[bytes]) -> list[bytes | None]:
 
 
 class DuplicateIndex:
-    """Keys of accepted events with their payload hash and the day they were stored.
+    """Keys of 16 bytes, each with a payload and the day it was stored.
 
-    Keys are ``schemas.ids.event_key``: those of time-ordered ids lie in the order of time, so that what arrives now is
-    written to one end, and what comes late is looked for in few places. Other ids lie anywhere, and cost a little more.
+    Keys that lie in the order of time (``schemas.ids.event_key`` of time-ordered ids) cost least: what arrives now is written
+    to one end, and what comes late is looked for in few places. Others lie anywhere, and cost a little more.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.applied = 0
-        """Every event on ``events.>`` up to this EVENTS sequence is known."""
+        """Everything up to this sequence of the stream is known."""
         self._place = path
         self._written = 0
         self._db: Rdict | None = None
@@ -68,7 +68,7 @@ class DuplicateIndex:
         self._damaged = False
 
     def open(self, stream_identity: str) -> None:
-        """Opens or creates the index of the EVENTS so identified; one that turned out damaged is made anew.
+        """Opens or creates the index of the stream so identified; one that turned out damaged is made anew.
 
         Raises IndexUnusableError or IndexUnavailableError.
         """
@@ -104,7 +104,7 @@ class DuplicateIndex:
                 db.write(batch)
                 made_by, made_for = _FORMAT, stream
         if (made_by, made_for) != (_FORMAT, stream):
-            msg = f"{self._place}: made for another EVENTS or by another version"
+            msg = f"{self._place}: made for another stream or by another version"
             raise IndexUnusableError(msg)
         self.applied = self._written = int(applied or 0)
         self._swept_before = int(swept or 0)
@@ -134,7 +134,7 @@ class DuplicateIndex:
             raise
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The payload hashes of those ``keys`` that are in the index. Raises IndexUnusableError or IndexUnavailableError."""
+        """The payloads of those ``keys`` that are in the index. Raises IndexUnusableError or IndexUnavailableError."""
         with self._open_store() as db:
             values = _values(db, list(keys))
         if not any(values):
@@ -142,7 +142,7 @@ class DuplicateIndex:
         return {key: value[:-_DAY_BYTES] for key, value in zip(keys, values, strict=True) if value is not None}
 
     def add(self, rows: Iterable[tuple[bytes, bytes]], applied: int, day: int) -> None:
-        """Adds events stored on ``day`` (since 1970) and moves ``applied``, together: both or neither. Raises like ``known``."""
+        """Adds rows stored on ``day`` (since 1970), in the place of those of the same keys, and moves ``applied``, together: both or neither. Raises like ``known``."""
         stored = day.to_bytes(_DAY_BYTES, "big")
         batch = WriteBatch(raw_mode=True)
         put = batch.put
@@ -186,7 +186,7 @@ class DuplicateIndex:
         return forgotten
 
     def close(self) -> None:
-        """Closes the index; what could not be written is found in EVENTS again."""
+        """Closes the index; what could not be written is found in the stream again."""
         db, self._db = self._db, None
         if db is None:
             return

@@ -28,7 +28,7 @@ _LOCKED: Final = ("while lock file", "lock hold by current process")
 
 
 class IndexUnusableError(Exception):
-    """The index is damaged, or belongs to another EVENTS. Trying again does not help; a rebuild does."""
+    """The index is damaged, or belongs to another stream. Trying again does not help; a rebuild does."""
 
 
 class IndexUnavailableError(Exception):
