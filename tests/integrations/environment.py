@@ -16,10 +16,11 @@ import pytest
 
 HERE: Final = Path(__file__).resolve().parent
 VENV: Final = HERE.parents[1] / ".venv-integrations"
-LOCK: Final = HERE / "requirements.lock"
-OPENAI_V2_LOCK: Final = HERE / "openai-v2.lock"
-"""The last release of openai-v2 works with an older ``opentelemetry-util-genai`` only, so both lie in a folder of their own."""
-OPENAI_V2: Final = VENV / "openai-v2"
+LOCK: Final = HERE / "frameworks.lock"
+BESIDE_LOCK: Final = HERE / "beside.lock"
+BESIDE: Final = VENV / "beside"
+"""A folder for ``PYTHONPATH``: the last release of openai-v2 works with an older ``opentelemetry-util-genai`` only, and
+OpenLLMetry's package answers to the same name as OpenTelemetry's own."""
 _WITHIN_S: Final = 900
 
 
@@ -39,7 +40,7 @@ def _run(*command: str) -> None:
 
 def _install() -> Path:
     python, stamp = VENV / "bin" / "python", VENV / "installed.sha256"
-    wanted = hashlib.sha256(sys.version.encode() + LOCK.read_bytes() + OPENAI_V2_LOCK.read_bytes()).hexdigest()
+    wanted = hashlib.sha256(sys.version.encode() + LOCK.read_bytes() + BESIDE_LOCK.read_bytes()).hexdigest()
     VENV.mkdir(exist_ok=True)
     with (VENV / "installing.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -48,7 +49,7 @@ def _install() -> Path:
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes"]
         _run(sys.executable, "-m", "venv", str(VENV))
         _run(*pip, "-r", str(LOCK))
-        _run(*pip, "--no-deps", "--upgrade", "--target", str(OPENAI_V2), "-r", str(OPENAI_V2_LOCK))
+        _run(*pip, "--no-deps", "--upgrade", "--target", str(BESIDE), "-r", str(BESIDE_LOCK))
         stamp.write_text(wanted)
     return python
 

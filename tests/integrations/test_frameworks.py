@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.integrations.environment import OPENAI_V2, interpreter
+from tests.integrations.environment import BESIDE, interpreter
 from tests.integrations.model_server import ANSWER, ANSWERING, ASKING, EMBEDDING, READING, TOOL, WRITING, Usage
 from tests.integrations.watching import Told, Watched, watching
 
@@ -85,11 +85,11 @@ FRAMEWORKS: Final = (
     ),
     Framework("OpenAI SDK, OpenTelemetry", "openai_agent.py", ("genai",), current=False, tools=False),
     Framework(
-        "OpenAI SDK, openai-v2", "openai_agent.py", ("v2",), (("PYTHONPATH", str(OPENAI_V2)),), current=False, tools=False,
+        "OpenAI SDK, openai-v2", "openai_agent.py", ("v2",), (("PYTHONPATH", str(BESIDE)),), current=False, tools=False,
         cache=False, reasoning=False, reasoning_streamed=False,
     ),
     Framework(
-        "OpenAI SDK, OpenLLMetry", "openai_agent.py", ("openllmetry",), current=False, tools=False, reasoning_streamed=False,
+        "OpenAI SDK, OpenLLMetry", "openai_agent.py", ("openllmetry",), (("PYTHONPATH", str(BESIDE)),), current=False, tools=False, reasoning_streamed=False,
         breaks="model_call.completed",
     ),
 )  # fmt: skip
@@ -121,7 +121,7 @@ class Stage:
 @pytest.fixture(scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     python = await asyncio.to_thread(interpreter)
-    async with watching(python, tmp_path_factory.mktemp("frameworks")) as watched:
+    async with watching(python, tmp_path_factory.mktemp("frameworks"), "--otlp-grpc-port", "0") as watched:
         yield Stage(watched)
 
 
@@ -263,6 +263,16 @@ async def test_embeddings_are_billed(stage: Stage) -> None:
         framework = next(one for one in FRAMEWORKS if one.name == name)
         told = await stage.play(replace(framework, name=f"{name}: embeddings", scenarios=("embedded",)), "embedded")
         assert told.bill == [("openai", "text-embedding-3-small", EMBEDDING, "0.000000180")]
+
+
+async def test_an_exporter_that_speaks_grpc_tells_the_same(stage: Stage) -> None:
+    there = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{stage.watched.sidecar.run['otlp_grpc_port']}",
+    }
+    framework = Framework("gRPC", "openai_agent.py", ("genai",), tuple(there.items()), scenarios=("weather",), tools=False)
+    told = await stage.play(framework, "weather")
+    assert told.bill == framework.bill()
 
 
 async def test_a_stream_nobody_asked_the_usage_of_is_marked(stage: Stage) -> None:

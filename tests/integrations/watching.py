@@ -77,14 +77,14 @@ class Watched:
 
     def environment(self, **more: str) -> dict[str, str]:
         """All that an agent is told: where to send, and where its models are."""
-        return clean_environment(
-            OTEL_EXPORTER_OTLP_ENDPOINT=self.sidecar.door,
-            OPENAI_BASE_URL=self.models.openai_url,
-            OPENAI_API_KEY="sk-none",
-            ANTHROPIC_BASE_URL=self.models.anthropic_url,
-            ANTHROPIC_API_KEY="sk-none",
-            **more,
-        )
+        told = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.sidecar.door,
+            "OPENAI_BASE_URL": self.models.openai_url,
+            "OPENAI_API_KEY": "sk-none",
+            "ANTHROPIC_BASE_URL": self.models.anthropic_url,
+            "ANTHROPIC_API_KEY": "sk-none",
+        }
+        return clean_environment(**(told | more))
 
     async def script(self, script: Path, *arguments: str, **more: str) -> list[str]:
         """Runs a script to its end; returns the lines it printed."""
@@ -96,6 +96,20 @@ class Watched:
             out, err = await process.communicate()
         assert process.returncode == 0, err.decode()[-3000:]
         return out.decode().splitlines()
+
+    async def shell(self, commands: str, directory: Path) -> str:
+        """Runs a page's commands as a reader would, with the frameworks' Python first on the path; returns what was said."""
+        path = f"{self._python.parent}:{os.environ['PATH']}"
+        environment = self.environment(PATH=path)
+        del environment["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-euc", commands, env=environment, cwd=directory,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        async with asyncio.timeout(300):
+            said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()[-3000:]
+        return said.decode()
 
     async def told(self, script: str, *arguments: str, scenarios: Sequence[str], **more: str) -> dict[str, Told]:
         """Lets ``script`` play ``scenarios``; returns what became of each, when everything has been billed."""
