@@ -6,6 +6,7 @@ Credentials are generated once and live with the data; each user may publish onl
 
 import asyncio
 import json
+import os
 import secrets
 import shutil
 import sys
@@ -22,6 +23,11 @@ from streams.settings import NatsSettings
 
 MAX_PAYLOAD: Final = 2 * 1024 * 1024
 """Twice what a door takes, so that a rejected megabyte still fits with its reason."""
+
+_MEMORY_LIMIT: Final = "512MiB"
+"""The server collects its garbage in time for this, unless the environment's own GOMEMLIMIT says otherwise: it keeps as many buffers
+as it has ever had messages on their way, each as large as the largest of them, and gives them up only when collecting. Not a wall:
+what is really in use may be more."""
 
 _READ: Final = ["_INBOX.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$SRV.>"]
 ROLES: Final[dict[str, list[str]]] = {
@@ -187,6 +193,7 @@ class EmbeddedServer:
             # Its own session: a Ctrl-C in the terminal reaches us alone, and we stop it last.
             self.process = await asyncio.create_subprocess_exec(
                 binary(), "-c", str(self.directory / "nats.conf"), stdout=output, stderr=output, start_new_session=True,
+                env={"GOMEMLIMIT": _MEMORY_LIMIT} | os.environ,
                 preexec_fn=die_with_parent if self.dies_with_parent else None,
             )  # fmt: skip
         try:

@@ -29,6 +29,15 @@ _APPLIED: Final = pa.schema(
 )  # fmt: skip
 
 
+_NAME: Final = "warehouse"
+_USE: Final = f"USE {_NAME}"
+_ROW_GROUP: Final = 30_720
+"""Rows that are compressed together, a multiple of 2,048. Folding the log into the file compresses each table's last, unfinished
+group anew, so a quarter of DuckDB's own size costs a quarter."""
+_STORAGE: Final = "v1.5.0"
+"""Text is compressed by one method that looks once, where older formats try several. A file of an older format becomes one of this."""
+
+
 class WarehouseUnusableError(Exception):
     """The file cannot be used as it is. Trying again does not help; the message names the file and what to do."""
 
@@ -57,7 +66,7 @@ class Resources:
 
     threads: int = 2
     memory: str = "512MB"
-    wal: str = "64MB"
+    wal: str = "32MB"
     """Size of the write-ahead log after which it is folded into the file."""
 
 
@@ -67,20 +76,27 @@ def naive(moment: datetime) -> datetime:
 
 
 def _connect(path: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
-    spill = path.parent / "spill"
-    return duckdb.connect(
-        str(path),
+    # Attached, not opened: only so can the size of row groups be said.
+    connection = duckdb.connect(
         config={
             "threads": resources.threads,
             "memory_limit": resources.memory,
-            "temp_directory": str(spill),
+            "temp_directory": str(path.parent / "spill"),
             "checkpoint_threshold": resources.wal,
             "autoinstall_known_extensions": False,
             # DuckDB takes few rows on the left of an ASOF join for granted where it cannot know, and then compares each with all:
             # the audit of a million events took minutes. Sorting both sides is never slow.
             "asof_loop_join_threshold": 0,
-        },
+        }
     )
+    literal = str(path).replace("'", "''")
+    try:
+        connection.execute(f"ATTACH '{literal}' AS {_NAME} (ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION '{_STORAGE}')")
+        connection.execute(_USE)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 class Warehouse:
@@ -89,7 +105,7 @@ class Warehouse:
     def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
         self.path = path
         self._connection = connection
-        self._asking = connection.cursor()
+        self._asking = _also(connection)
         # Of this connection alone, which only appends: there is nothing to optimise, and planning is half of a small insert.
         connection.execute("PRAGMA disable_optimizer")
         self._lock = threading.Lock()
@@ -127,7 +143,7 @@ class Warehouse:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for asking, to be closed by who asked for it."""
         with self._lock:
-            return self._asking.cursor()
+            return _also(self._asking)
 
     def offsets(self) -> dict[str, Offset]:
         """How far each stream is applied."""
@@ -193,7 +209,7 @@ class Warehouse:
         """Folds what is stored into sums; returns how many rows. May run beside ``apply``: what is stored meanwhile comes next time."""
         with self._folding:
             with self._lock:
-                connection = self._connection.cursor()
+                connection = _also(self._connection)
             try:
                 return folding.fold(connection)
             finally:
@@ -201,12 +217,19 @@ class Warehouse:
 
     def checkpoint(self) -> None:
         """Folds the write-ahead log into the file."""
-        self._connection.execute("CHECKPOINT")
+        self._connection.execute(f"CHECKPOINT {_NAME}")
 
     def close(self) -> None:
         """Closes the file; what was applied is in it."""
         self._asking.close()
         self._connection.close()
+
+
+def _also(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Another connection to the same file: what ``connection`` has set for itself does not go with it."""
+    cursor = connection.cursor()
+    cursor.execute(_USE)
+    return cursor
 
 
 def _last_sequence(connection: duckdb.DuckDBPyConnection, table: str) -> int:

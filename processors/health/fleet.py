@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from heapq import heappop, heappush
 from typing import Final
 
 import structlog
@@ -47,8 +48,12 @@ class Fleet:
     stale: dict[str, None] = field(default_factory=dict)
     """Keys whose observation shows older numbers, longest first."""
     left_aside: int = 0
-    _looked_for: datetime = _NEVER
-    """No agent's silence is too long before this: nobody need be looked at."""
+    _queue: list[tuple[datetime, str]] = field(default_factory=list)
+    """A heap: at which moment each agent is to be looked at next. Most have spoken since, and go back to a later one."""
+    _queued: dict[str, datetime] = field(default_factory=dict)
+    """The moment that counts for each agent; others of it in the heap are passed over."""
+    _overdue: set[str] = field(default_factory=set)
+    """Whose silence would be too long, had we listened all the while."""
 
     def restore(self, agents: Iterable[AgentHealth]) -> None:
         """Takes checkpoints over; every observation is to be written again."""
@@ -83,17 +88,33 @@ class Fleet:
 
     def silent(self, now: datetime, attentive_since: datetime) -> list[str]:
         """Keys of the agents whose silence is too long."""
-        if now <= self._looked_for:
-            return []
-        due = (absence_due(agent, self.limits) for agent in self.agents.values())
-        self._looked_for = min((moment for moment in due if moment is not None), default=_NEVER)
-        return [key for key, agent in self.agents.items() if absence(agent, now, attentive_since, self.limits) is not None]
+        while self._queue and self._queue[0][0] < now:
+            moment, key = heappop(self._queue)
+            if self._queued.get(key) == moment:
+                del self._queued[key]
+                self._overdue.add(key)
+        found = []
+        for key in list(self._overdue):
+            agent = self.agents[key]
+            due = absence_due(agent, self.limits)
+            if due is None or due >= now:
+                self._overdue.discard(key)
+                self._look_at(key, due)
+            elif absence(agent, now, attentive_since, self.limits) is not None:
+                found.append(key)
+        return found
 
     def _put(self, key: str, agent: AgentHealth) -> None:
         self.agents[key] = agent
-        due = absence_due(agent, self.limits)
-        if due is not None and due < self._looked_for:
-            self._looked_for = due
+        if key not in self._overdue:
+            self._look_at(key, absence_due(agent, self.limits))
+
+    def _look_at(self, key: str, due: datetime | None) -> None:
+        if due is None:
+            self._queued.pop(key, None)
+        elif due < self._queued.get(key, _NEVER):
+            self._queued[key] = due
+            heappush(self._queue, (due, key))
 
     def declare_absent(self, key: str, now: datetime, attentive_since: datetime) -> list[Changed]:
         """The verdict of absence on one agent, if it is still due."""

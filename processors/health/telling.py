@@ -1,5 +1,6 @@
 """The event by which everybody learns that an agent's health or status is another now."""
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from processors.health.judging import Changed
@@ -31,3 +32,18 @@ def status_changed(change: Changed) -> Event:
         ),
         attributes={"emitted_by": BY, "cause": change.cause},
     )
+
+
+def waves(changes: Sequence[Changed], most: int) -> Iterator[list[Changed]]:
+    """``changes`` in groups of at most ``most`` that may be told at once: one change of an agent each, and its next one later."""
+    wave: list[Changed] = []
+    told: set[tuple[str, str]] = set()
+    for change in changes:
+        whose = change.agent.tenant_id, change.agent.agent_id
+        if whose in told or len(wave) == most:
+            yield wave
+            wave, told = [], set()
+        wave.append(change)
+        told.add(whose)
+    if wave:
+        yield wave

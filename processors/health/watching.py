@@ -19,9 +19,9 @@ from processors.health.fleet import Fleet, Placed
 from processors.health.judging import Changed
 from processors.health.settings import HealthSettings
 from processors.health.state import ReadUpTo, observation
-from processors.health.telling import status_changed
+from processors.health.telling import status_changed, waves
 from processors.standby import Turn
-from schemas.events import AcceptedEvent
+from schemas.events import AcceptedEvent, Event
 from schemas.state import Observation
 from service.instruments import AGENTS, HEALTH_CHANGES, LAG_MESSAGES, LOOP_ERRORS, READER_RESETS
 from streams import progress, subjects, topology
@@ -150,13 +150,17 @@ class Watching:
             if agent.health != change.previous_health:
                 HEALTH_CHANGES.labels(agent.health).inc()
         await self._write(0)
-        for change in changes:
+        for together in waves(changes, _TOGETHER):
             await self._turn.mine()
-            event = status_changed(change)
-            subject = subjects.telemetry(event.tenant.tenant_id, event.run.agent_id, event.kind)
-            data = event.model_dump_json(exclude_none=True).encode()
-            message_id = str(event.event_id)
-            await publish_until_stored(self._client, subject, data, message_id=message_id, headers={CONTENT_TYPE: JSON})
+            async with asyncio.TaskGroup() as group:
+                for change in together:
+                    group.create_task(self._publish(status_changed(change)))
+
+    async def _publish(self, event: Event) -> None:
+        subject = subjects.telemetry(event.tenant.tenant_id, event.run.agent_id, event.kind)
+        data = event.model_dump_json(exclude_none=True).encode()
+        message_id = str(event.event_id)
+        await publish_until_stored(self._client, subject, data, message_id=message_id, headers={CONTENT_TYPE: JSON})
 
     def _measure(self, loop_s: float) -> None:
         if loop_s - self._measured_at < _MEASURE_S:

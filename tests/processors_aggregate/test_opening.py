@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from processors.aggregate.migrating import Migration, load
+from processors.aggregate.migrating import Migration, load, migrate
 from processors.aggregate.warehouse import Warehouse, WarehouseLockedError, WarehouseUnusableError
 from tests.conftest import until
 from tests.processors_aggregate.conftest import Running
@@ -21,6 +21,30 @@ def opened(path: Path, migrations: tuple[Migration, ...] | None = None) -> Wareh
 def test_it_opens_again_as_it_was_left(tmp_path: Path) -> None:
     opened(tmp_path / "w.duckdb").close()
     opened(tmp_path / "w.duckdb").close()
+
+
+def test_a_file_of_an_older_format_becomes_one_of_ours(tmp_path: Path) -> None:
+    """What is in it stays; what is written to it from now on is compressed the new way, in small groups."""
+    path = tmp_path / "w.duckdb"
+    with duckdb.connect(str(path), config={"storage_compatibility_version": "v1.0.0"}) as connection:
+        migrate(connection, load(), NOW.replace(tzinfo=None))
+        connection.execute("INSERT INTO offsets VALUES ('EVENTS', '2026-11-01', 7, '2026-11-02', 1, 2, 3)")
+    warehouse = opened(path)
+    try:
+        assert warehouse.offsets()["EVENTS"].applied_sequence == 7
+        with warehouse.cursor() as cursor:
+            described = cursor.execute("SELECT tags FROM duckdb_databases() WHERE database_name = current_database()").fetchone()
+            assert described == ({"storage_version": "v1.5.0+"},)
+            cursor.execute("INSERT INTO applied_messages SELECT 'EVENTS', range, 's', 1, 1, 0, now(), now() FROM range(100000)")
+            cursor.execute("FORCE CHECKPOINT warehouse")
+            groups = cursor.execute(
+                "SELECT DISTINCT row_group_id, sum(count) OVER (PARTITION BY row_group_id, column_id) "
+                "FROM pragma_storage_info('applied_messages') WHERE segment_type <> 'VALIDITY'"
+            ).fetchall()
+            assert len(groups) == 4
+            assert max(rows for _, rows in groups) == 30_720
+    finally:
+        warehouse.close()
 
 
 def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from processors.health.attention import Attention, look
 from processors.health.fleet import Fleet, Placed
 from processors.health.judging import Changed, Limits, absence, judge
 from processors.health.state import observation, unseen
+from processors.health.telling import waves
 from schemas.events import AcceptedEvent
 from tests.processors_health.telling import at, beat, event, fault, started, stopped, traffic
 
@@ -177,4 +178,14 @@ def test_looking_only_when_somebody_may_be_silent_too_long_misses_nobody(
         for _, later in (each for each in looks if each[0] == number):
             now = placed.event.ingest.received_at + timedelta(seconds=later)
             every = [key for key, agent in fleet.agents.items() if absence(agent, now, at(attentive), LIMITS) is not None]
-            assert fleet.silent(now, at(attentive)) == every
+            assert sorted(fleet.silent(now, at(attentive))) == sorted(every)
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=30), st.integers(1, 5))
+def test_changes_are_told_together_but_never_two_of_one_agent(agents: list[str], most: int) -> None:
+    """Whatever is told at once may arrive in any order; an agent's own changes keep theirs."""
+    changes = [Changed(unseen(beat(at(n), agent_id=agent)), None, None, at(n), str(n)) for n, agent in enumerate(agents)]
+    found = list(waves(changes, most))
+    assert [change for wave in found for change in wave] == changes
+    assert all(1 <= len(wave) <= most for wave in found)
+    assert all(len({change.agent.agent_id for change in wave}) == len(wave) for wave in found)

@@ -202,3 +202,21 @@ async def test_nats_errors_are_not_swallowed_by_a_closed_connection(client: Clie
     await client.close()
     with pytest.raises((NotStoredError, nats.errors.ConnectionClosedError)):
         await publish(client, "telemetry.demo.a.run", b"{}")
+
+
+@pytest.mark.parametrize(("ours", "given"), [("512MiB", None), ("3GiB", "3GiB")])
+async def test_the_server_collects_its_garbage_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: str, given: str | None
+) -> None:
+    """A limit of its own, unless the environment says another."""
+    monkeypatch.delenv("GOMEMLIMIT", raising=False)
+    if given is not None:
+        monkeypatch.setenv("GOMEMLIMIT", given)
+    server = EmbeddedServer(tmp_path / "nats", dies_with_parent=True)
+    await server.start()
+    try:
+        assert server.process is not None
+        environment = Path(f"/proc/{server.process.pid}/environ").read_bytes().split(b"\0")
+        assert f"GOMEMLIMIT={ours}".encode() in environment
+    finally:
+        await server.stop()
