@@ -26,7 +26,7 @@ from sidecar.heartbeats import Heart
 from sidecar.intake import SpoolIntake
 from sidecar.listener import PATIENCE_S, CannotStartError, Listener, reachable
 from sidecar.otlp.doors import OtlpDoors
-from sidecar.otlp.sources import Source
+from sidecar.otlp.sources import Source, attributed
 from sidecar.probing import Prober
 from sidecar.process import AgentProcess
 from sidecar.proxy import Proxy
@@ -95,7 +95,7 @@ class Sidecar:
         )
         self._health_door = HealthDoor("sidecar", self._waiting_for)
         whose = Source(settings.tenant, settings.agent_id, settings.workspace, settings.project)
-        self._otlp = OtlpDoors(SpoolIntake(self._shipper), lambda _: whose)
+        self._otlp = OtlpDoors(SpoolIntake(self._shipper), lambda headers: attributed(whose, headers))
         door = Door(settings.tenant, settings.agent_id, self._shipper, self._health_door).application()
         door.add_routes(self._otlp.routes())
         self._door_listener = Listener(door, settings.host, settings.door_port, "door")

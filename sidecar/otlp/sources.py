@@ -1,7 +1,7 @@
 """Whose spans a request brings: what a door is told of its sender, and what the resource and the span add."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sidecar.otlp.clipping import IDENTIFIER, clipped, token
@@ -33,6 +33,14 @@ class Refused:
 
 Sources = Callable[[Mapping[str, str]], Source | Refused]
 """Who a request's headers (in gRPC its metadata), in lower case, belong to."""
+
+
+def attributed(source: Source, headers: Mapping[str, str]) -> Source:
+    """``source``, in the run and project that the headers of its request name."""
+    run, project = headers.get("x-agentops-run"), headers.get("x-agentops-project")
+    if not run and not project:
+        return source
+    return replace(source, run_id=clipped(run, IDENTIFIER) or source.run_id, project=token(project) or source.project)
 
 
 @dataclass(frozen=True, slots=True)

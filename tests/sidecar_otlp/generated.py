@@ -94,5 +94,15 @@ def _identify(made: Any, draw: st.DrawFn) -> None:
     for name, value in told.items():
         if draw(st.booleans()):
             made.attributes.add(key=name).value.string_value = value
-    if draw(st.booleans()):
-        made.attributes.add(key="gen_ai.usage.input_tokens").value.int_value = draw(_WHOLE)
+    # More of what the table knows, as text, number or list.
+    for name in draw(st.lists(st.sampled_from(_NAMES), max_size=12)):
+        value = made.attributes.add(key=name).value
+        match draw(st.integers(0, 4)):
+            case 0:
+                value.string_value = draw(_TEXTS)
+            case 1:
+                value.double_value = draw(_FLOATS)
+            case 2:
+                value.array_value.values.add().string_value = draw(_TEXTS)
+            case _:
+                value.int_value = draw(_WHOLE)

@@ -84,6 +84,24 @@ def test_every_name_of_a_name_is_told(row: Row) -> None:
     assert getattr(getattr(_called(attributes), section), name) == "some-name"
 
 
+TOLD = {
+    "first_chunk_s": ("time_to_first_token_ms", 500.0), "first_chunk_ms": ("time_to_first_token_ms", 500.0), "streamed": ("streamed", True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.field in TOLD], ids=lambda row: row.attribute)
+def test_every_name_of_how_a_call_went_is_told(row: Row) -> None:
+    name, wanted = TOLD[row.field]
+    assert getattr(_called(WHOLE | {row.attribute: EXAMPLES[row.field]}).model_call, name) == wanted
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.field == "cost_usd"], ids=lambda row: row.attribute)
+def test_every_name_of_what_the_client_believes_it_paid_is_told(row: Row) -> None:
+    cost = _called(WHOLE | {row.attribute: 0.25}).cost
+    assert cost is not None
+    assert str(cost.cost_usd) == "0.25"
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_makes_of_a_span_what_the_table_says(name: str) -> None:
     assert judge(1, "any", sort([("gen_ai.operation.name", name)])) == OPERATIONS[name]

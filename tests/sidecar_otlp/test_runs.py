@@ -1,8 +1,10 @@
 """Spans become the events of a run, whatever order they arrive in."""
 
 from itertools import permutations
+from typing import Any
 
 from schemas.events import Event
+from sidecar.otlp.sources import Source
 from tests.sidecar_otlp.spans import BEGAN, SECOND, TRACE, Door, chat, only, span, types
 
 
@@ -104,6 +106,31 @@ def test_a_run_fails_with_its_root_and_says_why() -> None:
     failed = only(Door().takes(root), "run.failed")
     assert failed.error is not None
     assert (failed.run.status, failed.error.type, failed.error.message) == ("failed", "BudgetError", "out of money")
+
+
+def test_a_run_whose_caller_reports_elsewhere_ends_with_the_span_that_took_the_call() -> None:
+    remote = 0x300
+    taken = span("POST /ask", b"elsewher", kind=2, flags=remote, http__request__method="POST", end_s=3)
+    found = Door().takes(chat(taken), taken)
+    assert only(found, "run.completed").run.duration_ms == 3000
+    step = only(found, "step.completed")
+    assert step.step is not None
+    assert (step.step.step_type, step.step.name) == ("http", "POST /ask")
+    inside = span("child", b"elsewher", kind=1, flags=remote)
+    assert "run.completed" not in types(Door().takes(inside))
+
+
+def test_at_a_gateway_the_resource_says_whose_it_is() -> None:
+    cases: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
+        ({"service.name": "acme/shop one"}, {}, "acme-shop-one"),
+        ({"service.name": "shop", "agentops.agent_id": "buyer"}, {}, "buyer"),
+        ({"service.name": "manager"}, {}, "manager-agent"),
+        ({"service.name": "unknown_service:python"}, {"gen_ai__agent__name": "helper"}, "helper"),
+        ({"telemetry.sdk.name": "x"}, {}, "unknown-agent"),
+    )
+    for resource, attributes, agent in cases:
+        found = Door(Source("acme")).takes(chat(b"parent00", **attributes), resource=resource)
+        assert {event.run.agent_id for event in found} == {agent}
 
 
 def _billed(event: Event) -> tuple[str | None, int]:

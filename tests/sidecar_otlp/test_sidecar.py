@@ -29,6 +29,16 @@ async def test_spans_sent_to_the_door_arrive_in_nats(sidecar: Sidecar, telemetry
     }
 
 
+async def test_headers_say_run_and_project(sidecar: Sidecar, telemetry: Telemetry) -> None:  # noqa: F811
+    await sidecar.start("--project", "p")
+    headers = HEADERS | {"x-agentops-run": "order-7", "x-agentops-project": "q"}
+    body = request(chat(b"parent00")).SerializeToString()
+    async with sidecar.http.post(f"{sidecar.door}/v1/traces", data=body, headers=headers) as response:
+        assert response.status == 200
+    billed = await telemetry.find("model_call.completed")
+    assert (billed["run"]["run_id"], billed["tenant"]["project_id"]) == ("order-7", "q")
+
+
 async def test_the_agent_is_told_where_to_send_unless_its_operator_has_said(sidecar: Sidecar) -> None:  # noqa: F811
     await sidecar.start()
     await until(sidecar.answers, "the agent answers")
