@@ -70,9 +70,10 @@ def verify(data: Path | None, scope: Scope, *, as_json: bool) -> None:
             )
             if found.wrong > MOST_TOLD:
                 output.write_line(f"… and {found.wrong - MOST_TOLD:,} more")
+        again = f", {found.seen_again:,} of calls seen again" if found.seen_again else ""
         seconds = (datetime.now(UTC) - began).total_seconds()
         output.write_line(
-            f"{scope.words()}: {found.entries:,} entries ({found.corrections:,} of them corrections, {found.unpriced:,} unpriced, {found.seen_again:,} of calls seen again), "
+            f"{scope.words()}: {found.entries:,} entries ({found.corrections:,} of them corrections, {found.unpriced:,} unpriced{again}), "
             f"{found.total:,.9f} USD, computed again in {seconds:.1f} s: "
             f"{'every one is right' if found.ok else f'{found.wrong:,} differences'}"
         )
