@@ -18,6 +18,10 @@ class Figures:
     repeats: Mapping[str, int]
     dead: int
     entries: int
+    seen_again: int
+    """Entries of one more sighting of a call."""
+    reversed: int
+    """Entries taken back because another sighting of the call knew better."""
     total: Decimal
     """US dollars in the ledger."""
     done: Mapping[str, int]
@@ -41,7 +45,7 @@ class Figures:
         return (
             f"chaos: {'ok' if self.violations == 0 else 'VIOLATED'} seed={self.seed} seconds={self.seconds:.0f}"
             f" acked={self.acknowledged:,} duplicates={sum(self.repeats.values()):,} dead={self.dead:,}"
-            f" entries={self.entries:,} kills={count('kill', 0)} ({kills}) stops={count('stop', 0)}"
+            f" entries={self.entries:,} seen_again={self.seen_again:,} reversed={self.reversed:,} kills={count('kill', 0)} ({kills}) stops={count('stop', 0)}"
             f" second={count('second', 0)} zombies={count('zombie', 0)} disk_full={count('disk_full', 0)}"
             f" disk_slow={count('disk_slow', 0)} stream_full={count('stream_full', 0)} clock_jumps={count('clock', 0)}"
             f" missed={self.missed} longest_recovery={self.longest.seconds:.1f}s ({self.longest.what or 'none'})"

@@ -179,7 +179,7 @@ class Run:
         return Outcome(
             Figures(
                 seed=self.options.seed, seconds=self.options.seconds, acknowledged=len(book.events), repeats=book.repeats,
-                dead=case.dead, entries=case.entries, total=case.ledger_sum, done=dict(self.troubles.counts),
+                dead=case.dead, entries=case.entries, seen_again=case.seen_again, reversed=case.reversed, total=case.ledger_sum, done=dict(self.troubles.counts),
                 targets=(*ALL, SERVER, *PRODUCERS), missed=self.missed, longest=self.recovery.longest, settled_s=settled_s,
                 lost=case.lost(), doubled=case.doubled(), violations=len(violations),
                 sums_equal=case.expected_sum == case.ledger_sum == spent,

@@ -1,4 +1,4 @@
-"""What a publisher says: good events, the same again at once and much later, and garbage between them. Pure.
+"""What a publisher says: good events, the same again at once and much later, calls another has seen too, and garbage between them. Pure.
 
 The events are the benchmarks' workload, with caches written, tiers and unknown models mixed in.
 """
@@ -15,6 +15,7 @@ import orjson
 from benchmarks import workload
 from chaos import journal
 from schemas.events import KIND_OF
+from schemas.ids import uuid7
 from streams.messages import JSON, NDJSON
 
 REPEATED: Final = 0.06
@@ -25,6 +26,12 @@ GARBAGE: Final = 0.02
 _CHANGED: Final = 0.1
 """Share of model calls with a cache write, a service tier or a model nobody knows."""
 _BILLED: Final = "model_call.completed"
+_SEEN_TWICE: Final = 0.2
+"""Share of model calls that another observer reports too, under an event id of its own: at once, or up to as late as a late repeat."""
+_BY_SPAN: Final = 0.3
+"""Share of those that only their span tells to be the same call."""
+_ROUGH: Final = 0.3
+"""Share of those of which one observer knows less: it has estimated, or took a name for the model that nobody knows."""
 
 Repeat = Literal["at_once", "late", "conflict"]
 
@@ -58,6 +65,26 @@ def _altered(event: dict[str, Any], chance: random.Random) -> dict[str, Any]:
         case _:
             call["model"] = "a-model-nobody-knows"
     return event
+
+
+def _twice(event: dict[str, Any], chance: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The call as the proxy and as OpenTelemetry saw it."""
+    proxy, otel = event, orjson.loads(orjson.dumps(event))
+    otel["event_id"] = str(uuid7(int(otel["event_id"].replace("-", "")[:12], 16), chance.getrandbits(74)))
+    trace = event["trace"]
+    otel["trace"] = {"trace_id": trace["trace_id"], "span_id": trace["parent_span_id"]}
+    proxy["attributes"], otel["attributes"] = {"agentops.observed_by": "proxy"}, {"agentops.observed_by": "otel"}
+    if chance.random() < _BY_SPAN:
+        del otel["model_call"]["response_id"]
+    if chance.random() < _ROUGH:
+        worse = chance.choice((proxy, otel))
+        if chance.random() < 0.5:
+            worse["resource_usage"]["estimated"] = True
+            worse["resource_usage"]["output_tokens"] += 7
+            worse["resource_usage"].pop("total_tokens", None)
+        else:
+            worse["model_call"]["model"] = "a-deployment-nobody-knows"
+    return proxy, otel
 
 
 def garbage(chance: random.Random, mark: str, good: dict[str, Any]) -> bytes:
@@ -96,6 +123,8 @@ class Traffic:
     _chance: random.Random = field(init=False)
     _chunks: int = 0
     _later: list[tuple[float, int, Parcel]] = field(default_factory=list)
+    _awaited: list[dict[str, Any]] = field(default_factory=list)
+    """Sightings of another observer that have still to be given a moment."""
     _numbers: Iterator[int] = field(default_factory=lambda: iter(range(10**12)))
 
     def __post_init__(self) -> None:
@@ -107,6 +136,7 @@ class Traffic:
         made = list(workload.generate(count, seed=chance.getrandbits(62), now=clock - timedelta(seconds=1)))
         events = [orjson.loads(each.data) for each in made]
         events = [_altered(e, chance) if e["event_type"] == _BILLED and chance.random() < _CHANGED else e for e in events]
+        events = [one for event in events for one in self._sightings(event)]
         parcels: list[Parcel] = []
         while events:
             # Half the messages are single events, and a batch holds one tenant's.
@@ -117,6 +147,18 @@ class Traffic:
             events = [event for event in events if event["event_id"] not in ids]
             parcels.append(self._parcel(taken))
         return parcels
+
+    def _sightings(self, event: dict[str, Any]) -> list[dict[str, Any]]:
+        """What is said of it now; another observer may say it later."""
+        chance = self._chance
+        if event["event_type"] != _BILLED or chance.random() >= _SEEN_TWICE:
+            return [event]
+        both = list(_twice(event, chance))
+        chance.shuffle(both)
+        if chance.random() < 0.5:
+            return both
+        self._awaited.append(both.pop())
+        return both
 
     def _parcel(self, events: list[dict[str, Any]]) -> Parcel:
         chance, tenant = self._chance, events[0]["tenant"]["tenant_id"]
@@ -149,7 +191,12 @@ class Traffic:
             heapq.heappush(self._later, (now_s + after_s, next(self._numbers), self._again(parcel, how)))
 
     def due(self, now_s: float) -> Iterator[Parcel]:
-        """The repeats whose time has come."""
+        """The repeats whose time has come, and the sightings of other observers."""
+        awaited, self._awaited = self._awaited, []
+        for event in awaited:
+            heapq.heappush(
+                self._later, (now_s + self._chance.uniform(0.0, self.late_s), next(self._numbers), self._parcel([event]))
+            )
         while self._later and self._later[0][0] <= now_s:
             yield heapq.heappop(self._later)[2]
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from chaos import journal
 from chaos.journal import Book
+from chaos.sightings import Calls
 
 BILLED: Final = "model_call.completed"
 CONFLICT: Final = "conflicting_duplicate"
@@ -37,6 +38,13 @@ class Case:
     _seen: set[str] = field(default_factory=set)
     _owed: dict[str, Decimal] = field(default_factory=dict)
     _entries: set[str] = field(default_factory=set)
+    _calls: Calls = field(default_factory=Calls)
+    _charged: dict[str, tuple[str, Decimal]] = field(default_factory=dict)
+    """By entry, of those that charge: the event, and what it cost."""
+    _spent: dict[str, Decimal] = field(default_factory=dict)
+    """By call."""
+    seen_again: int = 0
+    reversed: int = 0
     _letters: set[str] = field(default_factory=set)
     _marks: dict[str, int] = field(default_factory=dict)
     _wrong: dict[str, list[str]] = field(default_factory=dict)
@@ -79,7 +87,7 @@ class Case:
             self._bad("events stored otherwise than published", name)
         if event["event_type"] == BILLED:
             self._owed[name] = cost = self.price(event)
-            self.expected_sum += cost
+            self._calls.add(name, event, cost)
         return None
 
     def entry(self, entry: Mapping[str, Any]) -> None:
@@ -90,14 +98,45 @@ class Case:
         if entry["entry_id"] in self._entries:
             return self._bad("ledger entries with an id that stands already", f"{entry['entry_id']} for {name}")
         self._entries.add(entry["entry_id"])
+        call = self._calls.call(name)
+        if call is not None:
+            self._spent[call] = self._spent.get(call, Decimal(0)) + cost
         if entry["kind"] != "charge":
-            return self._bad("corrections nobody asked for", f"{entry['kind']} {entry['entry_id']} for {name}")
+            return self._correction(entry, name, cost)
         owed = self._owed.pop(name, None)
         if owed is None:
             return self._bad("charges for nothing, or for the second time", f"{entry['entry_id']} for {name}")
+        if entry.get("duplicate_of") is not None:
+            self.seen_again += 1
+            if cost != 0 or entry["input_tokens"] or entry["output_tokens"]:
+                self._bad("calls charged by one more sighting", f"{name}: {cost}")
+            return None
+        self._charged[entry["entry_id"]] = (name, cost)
         if owed != cost:
             self._bad("charges with a wrong amount", f"{name} {entry['provider']}/{entry['model']}: {cost}, should be {owed}")
         return None
+
+    def _correction(self, entry: Mapping[str, Any], name: str, cost: Decimal) -> None:
+        """A reversal is right where another sighting of the call took the place of the one it takes back."""
+        of, charged = self._charged.pop(entry.get("corrects", ""), ("", Decimal(0)))
+        if entry["kind"] != "reversal" or entry["reason"] != "duplicate_call" or of != name or charged != -cost:
+            self._bad("corrections nobody asked for", f"{entry['kind']} {entry['entry_id']} for {name}")
+        else:
+            self.reversed += 1
+
+    def _once(self) -> None:
+        """Each call is charged once, what its best sighting says."""
+        standing: dict[str, int] = {}
+        for name, _ in self._charged.values():
+            call = self._calls.call(name) or name
+            standing[call] = standing.get(call, 0) + 1
+        for call, owed in self._calls.costs().items():
+            self.expected_sum += owed
+            spent = self._spent.get(call)
+            if spent is not None and (spent != owed or standing.get(call) != 1):
+                self._bad(
+                    "calls not charged once", f"{call}: {standing.get(call, 0)} charges stand, {spent} USD, should be {owed}"
+                )
 
     def letter(self, letter: Mapping[str, Any], original: bytes) -> None:
         """One dead letter with the bytes it stands for."""
@@ -123,6 +162,7 @@ class Case:
         """
         if unsettled is not None:
             self._bad("did not settle", unsettled)
+        self._once()
         for name in self._awaited:
             self._bad("acknowledged events lost", name)
         for name in self._owed:
@@ -147,5 +187,7 @@ class Case:
             "events stored twice",
             "ledger entries with an id that stands already",
             "charges for nothing, or for the second time",
+            "calls charged by one more sighting",
+            "calls not charged once",
         )
         return sum(self._counts.get(kind, 0) for kind in kinds)

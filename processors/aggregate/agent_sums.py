@@ -6,7 +6,7 @@ As there, whoever asks reads the sums and the rows stored since together.
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from processors.aggregate.rollups import ENTRY, MOST, SOURCES, TOKENS, Source, counts_of
+from processors.aggregate.rollups import CHARGED, ENTRY, MOST, SEEN_TWICE, SOURCES, TOKENS, Source, counts_of
 
 SKETCHES: Final = {"run": "run_latencies", "model_call": "call_latencies"}
 """The column that holds the latencies of a kind."""
@@ -45,8 +45,9 @@ OF_SUMS_BY_NAME: Final = ", ".join(
         f"{_of('run', 'started')}::BIGINT AS runs_started",
         f"{_of('run', 'finished')}::BIGINT AS runs_finished",
         f"{_of('run', 'failed')}::BIGINT AS runs_failed",
-        f"{_of('model_call', 'finished')}::BIGINT AS calls_finished",
-        f"{_bounded(_of('model_call', 'input_tokens::HUGEINT + output_tokens'))} AS call_tokens",
+        # The ledger's tell of calls that were seen twice.
+        "coalesce(sum(finished) FILTER (kind IN ('model_call', 'ledger')), 0)::BIGINT AS calls_finished",
+        f"{_bounded(_of('ledger', 'input_tokens::HUGEINT + output_tokens'))} AS call_tokens",
         f"{_of('ledger', 'events')}::BIGINT AS entries",
         "sum(charges)::BIGINT AS charges",
         "sum(unpriced)::BIGINT AS unpriced",
@@ -65,7 +66,6 @@ def _told(source: Source) -> Mapping[str, str]:
         told |= {"runs_started": counts.started, "runs_finished": counts.finished, "runs_failed": counts.failed}
     if source.kind == "model_call":
         told["calls_finished"] = counts.finished
-        told["call_tokens"] = _bounded("coalesce(input_tokens, 0)::HUGEINT + coalesce(output_tokens, 0)")
     if source.kind in SKETCHES:
         told[SKETCHES[source.kind]] = source.latency
     return {name: text for name, text in told.items() if text != "0"}
@@ -73,7 +73,12 @@ def _told(source: Source) -> Mapping[str, str]:
 
 _TOLD: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     **{(source.table, "events"): _told(source) for source in SOURCES},
-    ("ledger", "ledger"): ENTRY,
+    ("ledger", "ledger"): {
+        **ENTRY,
+        "finished": f"-{SEEN_TWICE}::INTEGER",
+        "calls_finished": f"-{SEEN_TWICE}::INTEGER",
+        "call_tokens": _bounded(f"(coalesce(input_tokens, 0)::HUGEINT + coalesce(output_tokens, 0)) * {CHARGED}"),
+    },
 }
 """By table and stream."""
 

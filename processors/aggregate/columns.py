@@ -190,6 +190,7 @@ LEDGER: Final = Table(
         *_need(*_columns("", cost_usd="usd")),
         *_columns("", currency="text", client_cost_usd="usd"),
         *_columns("", priced_at="instant", price_override="text", correction_id="text", corrected_by="text", note="text"),
+        *_columns("", observed_by="text", trace_id="text", span_id="text", duplicate_of="text", differs="flag"),
     ),
 )  # fmt: skip
 """Unit prices are kept as the exact text of their decimals: they have no fixed number of digits."""

@@ -104,13 +104,19 @@ def _facts_of(source: Source, where: str) -> str:
     """  # noqa: S608
 
 
+ONE_MORE: Final = "(kind = 'charge' AND reason = 'duplicate_call')"
+"""SQL: an entry of one more sighting of a call that another entry stands for."""
+SEEN_TWICE: Final = "(reason = 'duplicate_call' AND kind <> 'adjustment')"
+"""SQL: an entry that takes one sighting of a call off what is counted: one more sighting, or the reversal of an earlier one."""
+CHARGED: Final = "((kind = 'charge')::INTEGER - (reason = 'duplicate_call' AND kind <> 'adjustment')::INTEGER)"
+"""SQL: how many calls an entry adds to those charged. What was charged, and taken back as seen twice, is none."""
 TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 ENTRY: Final[Mapping[str, str]] = {
     "entries": "1",
-    "charges": "(kind = 'charge')::INTEGER",
+    "charges": CHARGED,
     "unpriced": "((reason = 'unpriced')::INTEGER - (kind = 'reversal' AND priced_as IS NULL)::INTEGER)",
     "cost_usd": "cost_usd",
-    **{name: f"CASE WHEN kind = 'charge' THEN coalesce({name}, 0) ELSE 0 END" for name in TOKENS},
+    **{name: f"coalesce({name}, 0) * {CHARGED}" for name in TOKENS},
 }
 """SQL: what one entry of the ledger adds to each sum."""
 
@@ -119,7 +125,8 @@ def _entries(where: str) -> str:
     told = ", ".join(f"{ENTRY[name]} AS {name}" for name in (*TOKENS, "cost_usd", "charges", "unpriced"))
     return f"""
         SELECT occurred_at, least(occurred_at, received_at) AS last_at, tenant_id, agent_id, 'ledger' AS kind, model AS name,
-            provider, project_id, workflow_id, 0 AS started, 0 AS finished, 0 AS failed, 0 AS late, {told}, NULL::DOUBLE AS latency_ms
+            provider, project_id, workflow_id, 0 AS started, -{SEEN_TWICE}::INTEGER AS finished, 0 AS failed, 0 AS late, {told},
+            NULL::DOUBLE AS latency_ms
         FROM ledger WHERE {where.format(stream="ledger")}
     """  # noqa: S608
 

@@ -7,6 +7,7 @@ response id is the same for all of them, and where one has none, the span that m
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -21,7 +22,7 @@ _CODES: Final = {"otel": OTEL, "proxy": PROXY}
 OBSERVERS: Final = frozenset(_CODES)
 OBSERVED_BY: Final = "agentops.observed_by"
 """The attribute of an event in which a door says who saw the call."""
-_RARE: Final = tuple(FIELDS.values())
+_RARE: Final = frozenset(FIELDS.values())
 _NUMBERED: Final = re.compile(r"(?:chat)?cmpl-\d{1,10}\Z")
 """Ids that some servers draw out of a thousand, or count in seconds: they come again for other calls."""
 
@@ -63,7 +64,7 @@ def _by_id(tenant: str, entry: Mapping[str, Any]) -> bytes | None:
     told: str | None = entry.get("response_id")
     if told is None:
         return None
-    if _NUMBERED.match(told) is not None:
+    if "cmpl-" in told and _NUMBERED.match(told) is not None:
         if entry.get("duplicate_of") is not None:
             # It counts nothing itself; the entry it belongs to has the key.
             return None
@@ -74,7 +75,14 @@ def _by_id(tenant: str, entry: Mapping[str, Any]) -> bytes | None:
 
 def nanos(text: str) -> int:
     """Billionths of a dollar; exact, for amounts have nine digits at most."""
-    return int(Decimal(text).scaleb(9))
+    whole, _, parts = text.partition(".")
+    # As cost writes them; a tenth of what a decimal takes.
+    return int(whole + parts) if len(parts) == 9 else int(Decimal(text).scaleb(9))
+
+
+@lru_cache(maxsize=64)
+def _version(text: str) -> int:
+    return crc32(text.encode())
 
 
 def sighting(entry: Mapping[str, Any]) -> Sighting | None:
@@ -92,7 +100,7 @@ def sighting(entry: Mapping[str, Any]) -> Sighting | None:
         return None
     get = entry.get
     sent, answered = entry["input_tokens"], entry["output_tokens"]
-    rare = [entry[name] for name in _RARE if name in entry]
+    rare = "" if _RARE.isdisjoint(entry) else [(name, entry[name]) for name in sorted(_RARE.intersection(entry))]
     said = (
         f"{sent} {answered} {entry['cache_read_tokens']} {entry['cache_write_tokens']} {entry['reasoning_tokens']} {rare} "
         f"{entry['estimated']} {get('priced_as')} {get('service_tier')} {get('price_override')}"
@@ -100,7 +108,7 @@ def sighting(entry: Mapping[str, Any]) -> Sighting | None:
     return Sighting(
         bytes.fromhex(entry["entry_id"].replace("-", "")), by_id, own_span, other_span, observer, not entry["estimated"],
         "priced_as" in entry, sent + answered, nanos(entry["cost_usd"]), crc32(said.encode()),
-        crc32(entry["price_book_version"].encode()),
+        _version(entry["price_book_version"]),
     )  # fmt: skip
 
 

@@ -228,7 +228,8 @@ async def test_run_gives_its_spans_parents_first(asked: tuple[Client, Running], 
     page = await ask(asked[0], "run", run_id="run-3")
     assert page.columns == (
         "span_id", "parent_span_id", "depth", "kind", "name", "status", "started_at", "ended_at", "latency_ms", "model", "provider",
-        "input_tokens", "output_tokens", "cost_usd", "error_type", "error_message", "event_id",
+        "input_tokens", "output_tokens", "cost_usd", "error_type", "error_message", "event_id", "observed_by",
+        "duplicate_of",
     )  # fmt: skip
     assert [(row["kind"], row["depth"]) for row in page.rows] == [
         ("run", 0), ("step", 1), ("model_call", 2), ("model_call", 2), ("model_call", 2), ("tool_call", 1),

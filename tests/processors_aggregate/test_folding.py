@@ -184,7 +184,8 @@ def older(tmp_path: Path) -> tuple[Path, list[Item]]:
         for (table,) in connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'older'").fetchall():
             if table != "schema_migrations":
                 connection.execute(f"DELETE FROM older.{table}")
-                connection.execute(f"INSERT INTO older.{table} BY NAME SELECT * FROM new.{table}")
+                columns = ", ".join(f'"{row[0]}"' for row in connection.execute(f"DESCRIBE older.{table}").fetchall())
+                connection.execute(f"INSERT INTO older.{table} BY NAME SELECT {columns} FROM new.{table}")
     return path, everything
 
 

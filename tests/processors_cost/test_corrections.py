@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ from nats.aio.client import Client
 
 from processors.cost import snapshot
 from processors.cost.app import attach
+from processors.cost.corrected import Day
 from processors.cost.correcting import Correction, correct
 from processors.cost.corrections import Corrections
 from processors.cost.entries import Charge, entry
@@ -270,16 +272,17 @@ async def test_a_rival_that_corrects_between_look_and_write_is_noticed_by_the_fe
 ) -> None:
     every = await charges(server, client, tmp_path, 4)
     one, two = Corrections(client, "one"), Corrections(client, "two")
-    read = one._read
+    read = one._corrected.of
     asked = request("reprice", every, NEW.version)
+    rivals = [two]
 
-    async def slowly(subject: str) -> dict[str, str]:
-        known = await read(subject)
-        if two._as_of < 0:
-            await two.carry_out(asked, NEW, "two", NOW)
+    async def slowly(tenant: str, day: str) -> Day:
+        known = replace(await read(tenant, day))
+        if rivals:
+            await rivals.pop().carry_out(asked, NEW, "two", NOW)
         return known
 
-    monkeypatch.setattr(one, "_read", slowly)
+    monkeypatch.setattr(one._corrected, "of", slowly)
     answer = await one.carry_out(asked, NEW, "one", NOW)
     assert (answer.corrected, {left.outcome for left in answer.left}) == (0, {"already"})
     once_each(await ledger(client), 4)

@@ -17,12 +17,18 @@ from agent_manager.cli.query.asking import ask
 from schemas.queries import MAX_PAGE
 
 
+def _note(row: dict[str, Any]) -> str:
+    if row["kind"] == "charge" and row["reason"] == "duplicate_call":
+        return f"seen again{', differs' if row['differs'] else ''}: {(row['duplicate_of'] or '')[:8]} stands"
+    return "unpriced" if row["reason"] == "unpriced" else "reversed" if row["reversed_by"] else ""
+
+
 def _row(row: dict[str, Any], now: datetime) -> list[str]:
     client, difference = row["client_cost_usd"], row["client_difference_usd"]
     return [
         readable.short_clock(row["occurred_at"], now), row["entry_id"][:8], row["kind"], row["tenant_id"], row["agent_id"],
         f"{row['provider']}/{row['model']}", f"{(row['input_tokens'] or 0):,} → {(row['output_tokens'] or 0):,}",
-        usd(Decimal(row["cost_usd"])), "unpriced" if row["reason"] == "unpriced" else "reversed" if row["reversed_by"] else "",
+        usd(Decimal(row["cost_usd"])), _note(row),
         readable.NOTHING if client is None else usd(Decimal(client)), readable.NOTHING if difference is None else usd(Decimal(difference)),
     ]  # fmt: skip
 

@@ -57,7 +57,7 @@ def verify(data: Path | None, scope: Scope, *, as_json: bool) -> None:
     found = run(data, work)
     if as_json:
         output.write_json({
-            "ok": found.ok, "scope": scope.words(), "entries": found.entries, "corrections": found.corrections, "unpriced": found.unpriced,
+            "ok": found.ok, "scope": scope.words(), "entries": found.entries, "corrections": found.corrections, "unpriced": found.unpriced, "seen_again": found.seen_again,
             "total_usd": format(found.total, "f"), "wrong": found.wrong, "versions": found.versions,
             "problems": [{"entry_id": one.entry_id, "tenant_id": one.tenant_id, "problem": one.what} for one in found.told],
         })  # fmt: skip
@@ -70,9 +70,10 @@ def verify(data: Path | None, scope: Scope, *, as_json: bool) -> None:
             )
             if found.wrong > MOST_TOLD:
                 output.write_line(f"… and {found.wrong - MOST_TOLD:,} more")
+        again = f", {found.seen_again:,} of calls seen again" if found.seen_again else ""
         seconds = (datetime.now(UTC) - began).total_seconds()
         output.write_line(
-            f"{scope.words()}: {found.entries:,} entries ({found.corrections:,} of them corrections, {found.unpriced:,} unpriced), "
+            f"{scope.words()}: {found.entries:,} entries ({found.corrections:,} of them corrections, {found.unpriced:,} unpriced{again}), "
             f"{found.total:,.9f} USD, computed again in {seconds:.1f} s: "
             f"{'every one is right' if found.ok else f'{found.wrong:,} differences'}"
         )

@@ -28,6 +28,8 @@ class Verdict:
     entries: int = 0
     corrections: int = 0
     unpriced: int = 0
+    seen_again: int = 0
+    """Of calls that other entries stand for."""
     total: Decimal = Decimal(0)
     wrong: int = 0
     told: list[Problem] = field(default_factory=list)
@@ -55,12 +57,25 @@ def check(rows: Iterable[Row], books: Mapping[str, PriceBook | None], verdict: V
         version = row["price_book_version"]
         verdict.versions[version] = verdict.versions.get(version, 0) + 1
         verdict.unpriced += row["reason"] == "unpriced"
+        verdict.seen_again += row["kind"] == "charge" and row["reason"] == "duplicate_call"
         for what in problems(row, books.get(version)):
             verdict.add(Problem(row["entry_id"], row["tenant_id"], what))
 
 
+def one_more(row: Row) -> list[str]:
+    """What is wrong with the entry of one more sighting of a call: it charges nothing, counts nothing, and says what stands."""
+    told = [] if row["cost_usd"] == 0 else [f"costs {row['cost_usd']} USD though its call is charged by another entry"]
+    if row["duplicate_of"] is None:
+        told.append("does not say which entry stands for its call")
+    if any(tokens(row)[:5]):
+        told.append("counts tokens though its call is charged by another entry")
+    return told
+
+
 def problems(row: Row, book: PriceBook | None) -> list[str]:
     """What is wrong with one entry. Whether a reversal takes back what its entry cost is asked of the warehouse."""
+    if row["kind"] == "charge" and row["reason"] == "duplicate_call":
+        return one_more(row)
     sign = -1 if row["kind"] == "reversal" else 1
     cost = sign * row["cost_usd"]
     own = unit_prices(row)

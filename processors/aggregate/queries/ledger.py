@@ -5,6 +5,7 @@ from typing import Final
 
 from processors.aggregate.asking import Conditions, Question, within
 from processors.aggregate.columns import LEDGER
+from processors.aggregate.rollups import CHARGED, ONE_MORE
 from schemas.queries import LedgerDaysParams, LedgerDuplicatesParams, LedgerParams, LedgerProblemsParams
 
 _REVERSALS: Final = "SELECT tenant_id, corrects AS entry_id, entry_id AS reversed_by FROM ledger WHERE kind = 'reversal'"
@@ -37,7 +38,9 @@ def ledger(params: LedgerParams, now: datetime) -> Question:
     if params.up_to_sequence is not None:
         given.add("stream_sequence <= $up_to_sequence", up_to_sequence=params.up_to_sequence)
     if params.open:
-        given.add(f"kind <> 'reversal' AND (tenant_id, entry_id) NOT IN (SELECT (tenant_id, entry_id) FROM ({_REVERSALS}))")  # noqa: S608
+        given.add(
+            f"kind <> 'reversal' AND NOT {ONE_MORE} AND (tenant_id, entry_id) NOT IN (SELECT (tenant_id, entry_id) FROM ({_REVERSALS}))"  # noqa: S608
+        )
     columns = ", ".join(f'"{column.name}"' for column in LEDGER.columns)
     order = "DESC" if params.newest_first else "ASC"
     # Which entries they are is found in few columns; then only their part of the ledger is read whole.
@@ -58,7 +61,7 @@ def ledger_days(params: LedgerDaysParams, now: datetime) -> Question:
     given = _of_calls(within(params.since, params.until, now), params)
 
     def tokens(name: str) -> str:
-        return f"coalesce(sum({name}) FILTER (kind = 'charge'), 0)::BIGINT AS {name}"
+        return f"coalesce(sum({name} * {CHARGED}), 0)::BIGINT AS {name}"
 
     def usd(what: str, name: str) -> str:
         return f"coalesce(sum({what}), 0)::DECIMAL(38,9) AS {name}"
@@ -67,7 +70,7 @@ def ledger_days(params: LedgerDaysParams, now: datetime) -> Question:
     sql = f"""
         SELECT strftime(occurred_at, '%Y-%m-%d') AS day, provider, model, any_value(priced_as) AS priced_as,
             {usd("cost_usd", "cost_usd")}, {usd("CASE WHEN kind <> 'charge' THEN cost_usd END", "corrections_usd")},
-            count(*) FILTER (kind = 'charge') AS entries,
+            sum({CHARGED})::BIGINT AS entries, count(*) FILTER ({ONE_MORE}) AS seen_again,
             (count(*) FILTER (reason = 'unpriced') - count(*) FILTER (kind = 'reversal' AND priced_as IS NULL))::BIGINT AS unpriced,
             {tokens("input_tokens")}, {tokens("output_tokens")}, {tokens("cache_read_tokens")}, {tokens("cache_write_tokens")},
             {tokens("cache_write_1h_tokens")}, {tokens("web_searches")},
@@ -113,7 +116,7 @@ def ledger_duplicates(params: LedgerDuplicatesParams, now: datetime) -> Question
     sql = f"""
         WITH counting AS (
             SELECT * FROM ledger ANTI JOIN ({_REVERSALS}) USING (tenant_id, entry_id)
-            WHERE kind <> 'reversal' AND response_id IS NOT NULL
+            WHERE kind <> 'reversal' AND response_id IS NOT NULL AND NOT {ONE_MORE}
         ),
         twice AS (
             SELECT *, first_value(entry_id) OVER first AS kept_entry_id

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from processors.aggregate.asking import Conditions, Question, span
+from processors.aggregate.rollups import SEEN_TWICE
 from schemas.queries import RunsParams
 
 _LONGEST: Final = timedelta(days=1)
@@ -61,7 +62,13 @@ def runs(params: RunsParams, now: datetime) -> Question:
         models AS (
             SELECT tenant_id, run_id, count(*) AS model_calls, sum(input_tokens)::BIGINT AS input_tokens,
                 sum(output_tokens)::BIGINT AS output_tokens
-            FROM model_calls SEMI JOIN page USING (tenant_id, run_id) WHERE occurred_at >= $earliest GROUP BY tenant_id, run_id
+            FROM model_calls SEMI JOIN page USING (tenant_id, run_id)
+                -- Of a call that was seen twice the sighting that stands.
+                ANTI JOIN (
+                    SELECT tenant_id, event_id::UUID AS event_id FROM ledger SEMI JOIN page USING (tenant_id, run_id)
+                    WHERE occurred_at >= $earliest AND {SEEN_TWICE}
+                ) AS twice USING (tenant_id, event_id)
+            WHERE occurred_at >= $earliest GROUP BY tenant_id, run_id
         ),
         tools AS (
             SELECT tenant_id, run_id, count(*) AS tool_calls

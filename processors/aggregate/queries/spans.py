@@ -6,18 +6,22 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from processors.aggregate.asking import Conditions, Question, Row
+from processors.aggregate.rollups import SEEN_TWICE
 from schemas.queries import RunParams
 
 COLUMNS: Final = (
     "span_id", "parent_span_id", "depth", "kind", "name", "status", "started_at", "ended_at", "latency_ms", "model", "provider",
-    "input_tokens", "output_tokens", "cost_usd", "error_type", "error_message", "event_id",
+    "input_tokens", "output_tokens", "cost_usd", "error_type", "error_message", "event_id", "observed_by", "duplicate_of",
 )  # fmt: skip
 MOST_EVENTS: Final = 50_000
 """Events of one run that are looked at; the earliest."""
 
 
 def run(params: RunParams, _: datetime) -> Question:
-    """Every run, step, model call and tool call of the run; started and ended events of the same thing are one span."""
+    """Every run, step, model call and tool call of the run; started and ended events of the same thing are one span.
+
+    A call seen twice is two spans: of the one that charges nothing ``duplicate_of`` names the entry that stands for both.
+    """
     given = Conditions().equal(run_id=params.run_id, tenant_id=params.tenant)
     where = given.text()
     common = "tenant_id, event_id::VARCHAR AS event_id, event_type, occurred_at, span_id, parent_span_id"
@@ -38,9 +42,11 @@ def run(params: RunParams, _: datetime) -> Question:
             FROM tool_calls WHERE {where}
         ),
         spent AS (
-            SELECT tenant_id, event_id, sum(cost_usd)::DECIMAL(38,9) AS cost_usd FROM ledger WHERE {where} GROUP BY tenant_id, event_id
+            SELECT tenant_id, event_id, sum(cost_usd)::DECIMAL(38,9) AS cost_usd, any_value(observed_by) AS observed_by,
+                any_value(duplicate_of) FILTER ({SEEN_TWICE}) AS duplicate_of
+            FROM ledger WHERE {where} GROUP BY tenant_id, event_id
         )
-        SELECT events.*, spent.cost_usd FROM events LEFT JOIN spent USING (tenant_id, event_id)
+        SELECT events.*, spent.cost_usd, spent.observed_by, spent.duplicate_of FROM events LEFT JOIN spent USING (tenant_id, event_id)
         ORDER BY occurred_at, event_id LIMIT {MOST_EVENTS}
     """  # noqa: S608
     return Question(sql, given.parameters, tree, COLUMNS)

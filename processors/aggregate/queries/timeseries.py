@@ -16,7 +16,7 @@ _VALUES: Final = {
     "events": ("sum(events) FILTER (kind <> 'ledger')", "sum(events) FILTER (kind <> 'ledger')"),
     "runs": ("sum(finished) FILTER (kind = 'run')", "sum(started) FILTER (kind = 'run')"),
     "errors": ("sum(failed)", "sum(finished)"),
-    "tokens": ("sum(input_tokens + output_tokens) FILTER (kind = 'model_call')", "sum(finished) FILTER (kind = 'model_call')"),
+    "tokens": ("sum(input_tokens + output_tokens) FILTER (kind = 'ledger')", "sum(charges)"),
     "cost": ("sum(cost_usd)", "sum(events) FILTER (kind = 'ledger')"),
 }
 """Value and count of each metric: runs ended (and begun), errors of (everything that ended), tokens of (model calls) …"""
