@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import uuid4
 
 from aiohttp import web
 
@@ -84,9 +85,9 @@ class ModelServer:
         return application
 
     def _serve(self, request: web.Request, asked: Mapping[str, Any], prefix: str, usage: Usage | None) -> Served:
-        """Writes the call down; its number makes its id unique."""
+        """Writes the call down."""
         served = Served(
-            response_id=f"{prefix}{len(self.served) + 1:04d}{self.port}",
+            response_id=f"{prefix}{uuid4().hex}",
             api=request.path,
             model=asked["model"],
             usage=usage,
@@ -347,10 +348,10 @@ def _message_events(body: Mapping[str, Any]) -> list[tuple[str | None, dict[str,
 async def _stream(
     request: web.Request, events: list[tuple[str | None, dict[str, Any]]], *, breaks: bool, done: bool = True
 ) -> web.StreamResponse:
-    """Sends ``events``; half of them where it ``breaks``, and then the connection is gone."""
+    """Sends ``events``; two thirds of them where it ``breaks``, and then the connection is gone."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    for kind, event in events[: len(events) // 2] if breaks else events:
+    for kind, event in events[: len(events) * 2 // 3] if breaks else events:
         named = b"" if kind is None else f"event: {kind}\n".encode()
         await response.write(named + b"data: " + json.dumps(event).encode() + b"\n\n")
         await asyncio.sleep(0)

@@ -43,6 +43,8 @@ class Framework:
     """What it takes a stream for that breaks off."""
     fails_run: bool = True
     """Whether it says of a run that it failed, too, when a call in it did."""
+    silent: bool = False
+    """Whether it has no instrumentation at all."""
     wraps: bool = False
     """Whether two of its spans count the tokens of each call."""
     wrong: tuple[str, str] = field(default=("0.000380000", "0.000825000"))
@@ -108,7 +110,11 @@ class Stage:
         if playing is None:
             playing = self._played[framework.name] = asyncio.create_task(
                 self._watched.told(
-                    framework.script, *framework.arguments, scenarios=framework.scenarios, **dict(framework.environment)
+                    framework.script,
+                    *framework.arguments,
+                    scenarios=framework.scenarios,
+                    silent=framework.silent,
+                    **dict(framework.environment),
                 )
             )
         return (await playing)[scenario]
@@ -289,6 +295,8 @@ async def test_two_instrumentations_of_one_stack_are_recognised_by_the_response_
     """LangChain's spans and those of the client below it are in different traces; both know the provider's id."""
     framework = Framework("both", "langgraph_agent.py", ("openinference+genai",), scenarios=("weather",))
     told = await stage.play(framework, "weather")
+    assert [entry.response_id for entry in told.standing] == [one.response_id for one in told.served]
+    assert told.bill == framework.bill()
     ids = sorted(call.model_call.response_id or "" for call in told.of("model_call.completed") if call.model_call)
     assert ids == sorted([one.response_id for one in told.served] * 2)
 

@@ -47,6 +47,12 @@ class Told:
         return [event for event in self.events if event.event_type in event_types]
 
     @property
+    def standing(self) -> list[LedgerEntry]:
+        """What is charged in the end: without what was taken back, and without what is there to say that a call was seen again."""
+        taken = {entry.corrects for entry in self.entries if entry.kind == "reversal"}
+        return [e for e in self.entries if e.kind == "charge" and e.entry_id not in taken and e.reason != "duplicate_call"]
+
+    @property
     def bill(self) -> list[tuple[str, str, Usage, str]]:
         """What a reader of the ledger sees of each call: provider, model, tokens, dollars."""
         return [
@@ -56,7 +62,7 @@ class Told:
                 Usage(one.input_tokens, one.output_tokens, one.cache_read_tokens, one.cache_write_tokens, one.reasoning_tokens),
                 f"{one.cost_usd:f}",
             )
-            for one in self.entries
+            for one in self.standing
         ]
 
 
@@ -79,12 +85,16 @@ class Watched:
         """All that an agent is told: where to send, and where its models are."""
         told = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.sidecar.door,
-            "OPENAI_BASE_URL": self.models.openai_url,
+            "OPENAI_BASE_URL": self._metered("openai/v1") or self.models.openai_url,
             "OPENAI_API_KEY": "sk-none",
-            "ANTHROPIC_BASE_URL": self.models.anthropic_url,
+            "ANTHROPIC_BASE_URL": self._metered("anthropic") or self.models.anthropic_url,
             "ANTHROPIC_API_KEY": "sk-none",
         }
         return clean_environment(**(told | more))
+
+    def _metered(self, route: str) -> str | None:
+        port = self.sidecar.run.get("metering_port")
+        return f"http://127.0.0.1:{port}/{route}" if port else None
 
     async def script(self, script: Path, *arguments: str, **more: str) -> list[str]:
         """Runs a script to its end; returns the lines it printed."""
@@ -111,15 +121,20 @@ class Watched:
         assert process.returncode == 0, said.decode()[-3000:]
         return said.decode()
 
-    async def told(self, script: str, *arguments: str, scenarios: Sequence[str], **more: str) -> dict[str, Told]:
-        """Lets ``script`` play ``scenarios``; returns what became of each, when everything has been billed."""
+    async def told(
+        self, script: str, *arguments: str, scenarios: Sequence[str], silent: bool = False, **more: str
+    ) -> dict[str, Told]:
+        """Lets ``script`` play ``scenarios``; returns what became of each, when everything has been billed.
+
+        One that is ``silent`` sends no telemetry: only the metering proxy knows of it.
+        """
         async with self._one:
             before = len(self.models.served)
             lines = await self.script(AGENTS / script, *arguments, *scenarios, **more)
             served = self.models.served[before:]
         reports = [json.loads(line) for line in lines if line.startswith('{"scenario"')]
         assert [report["scenario"] for report in reports] == list(scenarios)
-        spans = [(report["began"], report["ended"]) for report in reports]
+        windows = [(report["began"], report["ended"]) for report in reports]
         told = {
             report["scenario"]: Told(
                 report["said"],
@@ -127,14 +142,20 @@ class Watched:
                 report["traces"],
                 [one for one in served if began <= one.at <= ended],
             )
-            for report, (began, ended) in zip(reports, spans, strict=True)
+            for report, (began, ended) in zip(reports, windows, strict=True)
         }
 
         async def over() -> bool:
-            for one, (began, ended) in zip(told.values(), spans, strict=True):
+            for one, (began, ended) in zip(told.values(), windows, strict=True):
                 one.events = await self._within(began, ended)
-                started = {event.run.run_id for event in one.of("run.started")}
-                if not started or started != {event.run.run_id for event in one.of("run.completed", "run.failed")}:
+                spans = [event for event in one.events if event.attributes["agentops.observed_by"] == "otel"]
+                started = {event.run.run_id for event in spans if event.event_type == "run.started"}
+                if not (started or silent):
+                    return False
+                if started != {event.run.run_id for event in spans if event.event_type in {"run.completed", "run.failed"}}:
+                    return False
+                passed = [event for event in one.events if event.kind == "model_call" and event not in spans]
+                if self.sidecar.run.get("metering_port") and len(passed) < len(one.served):
                     return False
             return True
 
@@ -143,7 +164,7 @@ class Watched:
         if any(one.of("model_call.completed", "model_call.failed") for one in told.values()):
             await priced(self.client)
         entries = await ledger(self.client)
-        for one, (began, ended) in zip(told.values(), spans, strict=True):
+        for one, (began, ended) in zip(told.values(), windows, strict=True):
             one.events = await self._within(began, ended)
             known = {str(event.event_id) for event in one.events}
             one.entries = sorted((entry for entry in entries if entry.event_id in known), key=lambda entry: entry.occurred_at)
@@ -167,7 +188,7 @@ def _nanoseconds(moment: datetime) -> int:
 
 @asynccontextmanager
 async def watching(python: Path, directory: Path, *options: str) -> AsyncIterator[Watched]:
-    """Everything that stands between an agent and its bill."""
+    """Everything that stands between an agent and its bill. What the sidecar meters goes on to the model server."""
     server = EmbeddedServer(directory / "nats")
     await server.start()
     client = await connect(server.settings(), "test")
@@ -175,7 +196,11 @@ async def watching(python: Path, directory: Path, *options: str) -> AsyncIterato
         await apply(client)
         async with aiohttp.ClientSession() as http, serving() as models:
             sidecar = Sidecar(directory, server.settings("sidecar"), http, "weather-1")
-            await sidecar.start(*options)
+            await sidecar.start(
+                *options,
+                AGENTOPS_SIDECAR_UPSTREAM_OPENAI=models.openai_url,
+                AGENTOPS_SIDECAR_UPSTREAM_ANTHROPIC=models.anthropic_url,
+            )
             try:
                 async with running(attach_validate, server, directory), running(attach_cost, server, directory):
                     yield Watched(python, sidecar, client, models)

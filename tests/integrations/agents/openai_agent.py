@@ -10,7 +10,8 @@ INSTRUMENTATIONS = {
     "v2": "opentelemetry.instrumentation.openai_v2",
     "openllmetry": "opentelemetry.instrumentation.openai",
 }
-importlib.import_module(INSTRUMENTATIONS[sys.argv[1]]).OpenAIInstrumentor().instrument()
+if sys.argv[1] != "nothing":
+    importlib.import_module(INSTRUMENTATIONS[sys.argv[1]]).OpenAIInstrumentor().instrument()
 
 import openai  # noqa: E402 - instrumented first
 
