@@ -267,17 +267,42 @@ async def test_what_if_prices_history_otherwise_and_writes_nothing(money: Money)
     ).failed(2)
 
 
-async def test_a_call_reported_by_two_events_is_charged_once_after_duplicates_were_taken_back(money: Money) -> None:
-    twice, other = {"response_id": "resp_1"}, {"response_id": "resp_2"}
-    await money.happened(call("gpt-4o", of_call=twice), call("gpt-4o", of_call=other), call("gpt-4o"), call("gpt-4o"))
-    await money.happened(call("gpt-4o", of_call=twice), call("gpt-4o", "azure", of_call=twice))
+async def test_a_call_reported_by_two_events_is_charged_once_and_every_command_knows(money: Money) -> None:
+    twice = {"response_id": "resp_1"}
+    await money.happened(call("gpt-4o", of_call=twice), call("gpt-4o", of_call={"response_id": "resp_2"}), call("gpt-4o"))
+    await money.happened(call("gpt-4o", of_call=twice), call("gpt-4o", "azure", of_call=twice, sent=90_000))
+    assert await money.spent() == Decimal("0.35") * 3
+    assert (await money.json("ledger", "duplicates"))["duplicates"] == []
+    verified = await money.json("ledger", "verify")
+    assert (verified["ok"], verified["entries"], verified["seen_again"]) == (True, 5, 2)
+    listed = (await money.say("ledger", "list")).out
+    assert listed.count("seen again: ") == 1
+    assert "seen again, differs" in listed
+    repriced = await money.json("ledger", "reprice", "--from", "30d", "--reason", "why", "--yes")
+    assert repriced["total"]["entries"] == 0, "one more sighting is left alone"
+    across = await money.json("ledger", "what-if", "--from", "30d", "--map", "gpt-4o=gpt-4o-mini")
+    assert across["total"]["entries"] == 3
+
+
+async def test_what_was_charged_twice_all_the_same_is_found_and_taken_back(money: Money) -> None:
+    await money.happened(call("gpt-4o", of_call={"response_id": "resp_1"}), call("gpt-4o"))
+    # As it was charged when calls were not recognised, or beyond the horizon.
+    (first,) = [one for one in await ledger(money.client) if one.response_id == "resp_1"]
+    again = first.model_copy(update={"entry_id": str(uuid4()), "event_id": str(uuid4())})
+    await publish(
+        money.client,
+        "ledger.acme",
+        again.model_dump_json(exclude_none=True).encode(),
+        headers={CONTENT_TYPE: NDJSON, EVENT_COUNT: "1"},
+    )
+    await money.applied()
     found = await money.json("ledger", "duplicates")
     assert [one["response_id"] for one in found["duplicates"]] == ["resp_1"]
     done = await money.json("ledger", "duplicates", "--yes")
     assert done["corrected"] == 1
     await money.applied()
     assert (await money.json("ledger", "duplicates"))["duplicates"] == []
-    assert await money.spent() == Decimal("0.35") * 5
+    assert await money.spent() == Decimal("0.35") * 2
     reversals = [one for one in await ledger(money.client) if one.kind == "reversal"]
     assert [(one.reason, one.response_id) for one in reversals] == [("duplicate_call", "resp_1")]
     assert (await money.json("ledger", "verify"))["ok"]

@@ -204,7 +204,7 @@ def calls(draw: st.DrawFn) -> list[list[bytes]]:
         shared = draw(st.sampled_from(["id", "span", "both"]))
         observers = [None, "proxy", "otel"] if shared == "id" else ["proxy", "otel"]
         for by in draw(st.lists(st.sampled_from(observers), min_size=1, max_size=4, unique=shared != "id")):
-            numbers = {"sent": draw(st.sampled_from([1000, 1200])), "answered": draw(st.sampled_from([20, 40]))}
+            sent, answered = draw(st.sampled_from([1000, 1200])), draw(st.sampled_from([20, 40]))
             model = draw(st.sampled_from(["gpt-4o-mini", "gpt-4o", "nobody-knows"]))
             sightings.append(
                 seen(
@@ -213,7 +213,8 @@ def calls(draw: st.DrawFn) -> list[list[bytes]]:
                     span if shared != "id" else None,
                     model=model,
                     estimated=draw(st.booleans()),
-                    **numbers,
+                    sent=sent,
+                    answered=answered,
                 )
             )
         made.append(sightings)
