@@ -9,11 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import pytest
 
+from tests.conftest import until
 from tests.integrations.environment import BESIDE, interpreter
 from tests.integrations.model_server import ANSWER, ANSWERING, ASKING, EMBEDDING, READING, TOOL, WRITING, Usage
 from tests.integrations.watching import Told, Watched, watching
+from tests.processors_validate.running import ledger
+from tests.sidecar.running import Sidecar
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +303,25 @@ async def test_two_instrumentations_of_one_stack_are_recognised_by_the_response_
     assert told.bill == framework.bill()
     ids = sorted(call.model_call.response_id or "" for call in told.of("model_call.completed") if call.model_call)
     assert ids == sorted([one.response_id for one in told.served] * 2)
+
+
+async def test_an_agent_that_its_sidecar_starts_is_watched_without_a_single_setting(stage: Stage, tmp_path: Path) -> None:
+    watched = stage.watched
+    script = Path(__file__).parent / "agents" / "openai_agent.py"
+    async with aiohttp.ClientSession() as http:
+        sidecar = Sidecar(tmp_path, watched.server.settings("sidecar"), http, "weather-2")
+        models = {"OPENAI_BASE_URL": watched.models.openai_url, "OPENAI_API_KEY": "sk-none"}
+        await sidecar.start(command=[str(watched.python), str(script), "genai", "weather"], **models)
+        try:
+
+            async def billed() -> bool:
+                return len([entry for entry in await ledger(watched.client) if entry.agent_id == "weather-2"]) == 2
+
+            await until(billed, "what it did is billed", 30)
+        finally:
+            await sidecar.stop()
+    found = [entry for entry in await ledger(watched.client) if entry.agent_id == "weather-2"]
+    assert sorted(f"{entry.cost_usd:f}" for entry in found) == ["0.000149600", "0.000565800"]
 
 
 def test_no_script_knows_anything_of_agentops() -> None:

@@ -74,8 +74,9 @@ def clean_environment(**more: str) -> dict[str, str]:
 class Watched:
     """A sidecar, NATS, validate and cost; runs agents of others against it, one after the other."""
 
-    def __init__(self, python: Path, sidecar: Sidecar, client: Client, models: ModelServer) -> None:
-        self._python = python
+    def __init__(self, python: Path, server: EmbeddedServer, sidecar: Sidecar, client: Client, models: ModelServer) -> None:
+        self.python = python
+        self.server = server
         self.sidecar = sidecar
         self.client = client
         self.models = models
@@ -99,7 +100,7 @@ class Watched:
     async def script(self, script: Path, *arguments: str, **more: str) -> list[str]:
         """Runs a script to its end; returns the lines it printed."""
         process = await asyncio.create_subprocess_exec(
-            str(self._python), str(script), *arguments, env=self.environment(**more), cwd=script.parent,
+            str(self.python), str(script), *arguments, env=self.environment(**more), cwd=script.parent,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         async with asyncio.timeout(300):
@@ -109,7 +110,7 @@ class Watched:
 
     async def shell(self, commands: str, directory: Path) -> str:
         """Runs a page's commands as a reader would, with the frameworks' Python first on the path; returns what was said."""
-        path = f"{self._python.parent}:{os.environ['PATH']}"
+        path = f"{self.python.parent}:{os.environ['PATH']}"
         environment = self.environment(PATH=path)
         del environment["OTEL_EXPORTER_OTLP_ENDPOINT"]
         process = await asyncio.create_subprocess_exec(
@@ -203,7 +204,7 @@ async def watching(python: Path, directory: Path, *options: str) -> AsyncIterato
             )
             try:
                 async with running(attach_validate, server, directory), running(attach_cost, server, directory):
-                    yield Watched(python, sidecar, client, models)
+                    yield Watched(python, server, sidecar, client, models)
             finally:
                 await sidecar.stop()
     finally:
