@@ -39,7 +39,7 @@ async def test_what_an_agent_tells_while_nats_and_then_the_sidecar_are_gone_arri
     arrived = Telemetry(client)
 
     async def there() -> bool:
-        return sum(event["event_type"] == "run.completed" for event in await arrived.read()) >= 2
+        return [event["event_type"] for event in await arrived.read()].count("run.completed") >= 2
 
     await until(there, "both runs arrived", 20)
     calls = [event for event in arrived.events if event["event_type"] == "model_call.completed"]
