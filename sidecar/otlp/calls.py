@@ -11,6 +11,7 @@ from sidecar.otlp.mapping import FRAMEWORKS, HOSTS, MODELS, Cache
 from sidecar.otlp.moments import moment
 from sidecar.otlp.reading import Span
 from sidecar.otlp.records import OBSERVED_BY, attributes
+from sidecar.otlp.response_ids import quoted
 from sidecar.otlp.sources import UNKNOWN_AGENT, Whose
 from sidecar.otlp.spans import Judged, Sorted, sort
 from sidecar.otlp.usage import counted, usage
@@ -67,8 +68,12 @@ def error_of(span: Span, fields: Mapping[str, Any]) -> dict[str, Any]:
     for happening in span.events:
         if happening.name == "exception":
             raised = dict(happening.attributes)
+    kind = fields.get("error_type") or raised.get("exception.type")
+    if kind.__class__ is str and kind.startswith("<class '"):
+        # openai-v2 writes Python's words for a class where its name belongs.
+        kind = kind.removeprefix("<class '").removesuffix("'>")
     found: dict[str, Any] = {
-        "type": clipped(fields.get("error_type") or raised.get("exception.type"), NAME) or "error",
+        "type": clipped(kind, NAME) or "error",
         "message": clipped(span.message or fields.get("error_message") or raised.get("exception.message"), TEXT) or "",
     }
     if (code := clipped(fields.get("error_code"), NAME)) is not None:
@@ -218,7 +223,7 @@ class Teller:
         }
         if span.parent_span_id:
             call["step_id"] = span.parent_span_id
-        if (response_id := clipped(fields.get("response_id"), IDENTIFIER)) is not None:
+        if (response_id := clipped(fields.get("response_id") or quoted(told.extra), IDENTIFIER)) is not None:
             call["response_id"] = response_id
         call["operation"] = clipped(judged.operation, NAME)
         if (tier := clipped(fields.get("service_tier"), NAME)) is not None:
