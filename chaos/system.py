@@ -16,11 +16,14 @@ from nats.aio.client import Client
 from agent_manager.cli.up.nats_server import OwnServer
 from agent_manager.cli.up.plan import Alive, Child
 from agent_manager.cli.up.supervision import Supervised
+from benchmarks.workload import TENANTS
 from chaos.schedule import SERVER
 from processors.runner import ALL
+from schemas.content import ContentPolicy
 from streams import subjects, topology
 from streams.apply import apply
 from streams.connect import connect
+from streams.kv import TypedBucket
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _STEERING: Final = ("NATS_", "AGENTOPS_", "OPENAI_")
@@ -93,6 +96,10 @@ class System:
         self._tasks[SERVER] = asyncio.create_task(self.server.keep(), name=SERVER)
         self._client = await connect(self.server.settings(), "chaos")
         await apply(self.client)
+        policies = await TypedBucket.open(self.client, topology.CONTENT, ContentPolicy)
+        for tenant in TENANTS:
+            # The judge reads what stands in dead letters.
+            await policies.put(tenant, ContentPolicy(tenant_id=tenant, mode="full"))
         for name in ALL:
             self.begin(name, ("-m", "processors", name))
         async with asyncio.timeout(patience_s):

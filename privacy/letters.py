@@ -96,13 +96,16 @@ def _repeats(raw: bytes) -> bool:
 def _text(raw: bytes, rules: Rules) -> bytes | None:
     """Bytes that are no JSON: where content is dropped, nothing says which of them are content."""
     try:
-        text = raw.decode()
+        text, written = raw.decode(), "utf-8"
     except UnicodeDecodeError:
-        return None
+        if rules.drops_content:
+            return None
+        # What is no text is looked through letter by letter all the same: what is looked for is ASCII.
+        text, written = raw.decode("latin-1"), "latin-1"
     if rules.drops_content and len(text) > _SHORT:
         return None
     cleaned = redact(text, rules, Tally())
-    return raw if cleaned == text else cleaned.encode()
+    return raw if cleaned == text else cleaned.encode(written)
 
 
 _SHORT: Final = 64

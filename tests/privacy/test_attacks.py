@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from privacy.letters import Changed, Withheld, original
 from privacy.redaction import Tally, redact
 from privacy.rules import STRICTEST, Rules, ready
 from privacy.treatment import treat
@@ -192,3 +193,11 @@ def test_what_is_nested_deeper_than_an_event_may_be_does_not_get_through() -> No
         nested = [nested]
     assert MAIL not in str(attributes({"a": nested}))
     assert MAIL not in str(attributes({"a": orjson.dumps(nested).decode()}))
+
+
+def test_bytes_that_are_no_text_are_kept_where_content_is_and_keys_in_them_are_not() -> None:
+    raw = b'{"event_version":"v1","mark":"\x00\xff" my key is sk-proj-' + b"a1B2" * 12
+    assert original(raw, ready(ContentPolicy(tenant_id="acme", mode="full"))) == Changed(
+        b'{"event_version":"v1","mark":"\x00\xff" my key is [KEY]', "by the content policy"
+    )
+    assert isinstance(original(raw, ready(ContentPolicy(tenant_id="acme"))), Withheld)
