@@ -137,7 +137,7 @@ _OWN: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
     "fault": ("faults", (
         *_columns("fault", fault_id="text"), Column("fault_kind", ("fault", "kind"), "text"),
         Column("fault_until", ("fault", "until"), "instant"),
-        *_columns("fault", latency_ms="number", jitter_ms="number", rate="number", status_code="integer",
+        *_columns("fault", latency_ms="number", jitter_ms="number", rate="number", status_code="integer", retry_after_s="number",
                   injected_by="text", reason="text"),
     )),
     "evaluation": ("evaluations", _columns(

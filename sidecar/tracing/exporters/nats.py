@@ -55,7 +55,7 @@ class Nats:
     def _run(self, work: Any) -> None:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="agentops-nats-loop", daemon=True).start()
+            threading.Thread(target=_serve, args=(self._loop,), name="agentops-nats-loop", daemon=True).start()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             future.result(3 * self._timeout_s)
@@ -66,11 +66,19 @@ class Nats:
     def close(self) -> None:
         loop, self._loop = self._loop, None
         client, self._client = self._client, None
-        if loop is not None:
+        if loop is None:
+            return
+        try:
             if client is not None:
                 asyncio.run_coroutine_threadsafe(client.close(), loop).result(self._timeout_s)
+        finally:
             loop.call_soon_threadsafe(loop.stop)
 
     def forked(self) -> None:
         # The loop's thread and its socket are the parent's.
         self._loop = self._client = None
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
