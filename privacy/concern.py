@@ -12,7 +12,8 @@ from privacy.sizes import MAX_VALUE
 
 _EMPTY: Final = b'"attributes":{}}'
 _ATTRIBUTES: Final = b',"attributes":'
-_FIRST_PARTS: Final = sorted({".".join(key.split(".")[:2]) for key in (*CONTENT_KEYS, *FOREIGN_CONTENT_KEYS)})
+_KEYS: Final = sorted({*CONTENT_KEYS, *FOREIGN_CONTENT_KEYS})
+"""Whole, as a flat attribute is called: ``gen_ai.request.max_tokens`` is none, and every model call has such."""
 _CLOSER: Final = compiled(
     # What hides letters, what is nested, what might be content, what might be found.
     "|".join(
@@ -20,7 +21,7 @@ _CLOSER: Final = compiled(
             r"[^ -~]",
             r"[\\%&]",
             r"[:,\[][\[{]",
-            rf'(?i:[".](?:{"|".join(name.replace(".", "[.]") for name in _FIRST_PARTS)}))',
+            rf'(?i:[".](?:{"|".join(name.replace(".", "[.]") for name in _KEYS)}))',
             PREFILTER,
         )
     )

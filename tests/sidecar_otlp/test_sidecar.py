@@ -25,7 +25,7 @@ async def test_spans_sent_to_the_door_arrive_in_nats(sidecar: Sidecar, telemetry
     assert (billed["run"]["agent_id"], billed["resource_usage"]["input_tokens"]) == ("a1", 100)
     await telemetry.find("run.completed")
     assert set(telemetry.subjects) <= {
-        "telemetry.acme.a1." + kind for kind in ("agent", "heartbeat", "batch", "run", "model_call")
+        "telemetry.acme.a1." + kind for kind in ("agent", "heartbeat", "batch", "run", "model_call", "log")
     }
 
 
