@@ -33,8 +33,3 @@ class PolicyFlag(Lenient):
             msg = f"of: a policy of scope {self.scope} names " + ("nothing" if self.scope == "tenant" else f"its {self.scope}")
             raise ValueError(msg)
         return self
-
-
-def policy_key(tenant: str, policy: str) -> str:
-    """``<tenant>.<policy_id>``."""
-    return f"{tenant}.{policy}"

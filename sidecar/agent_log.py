@@ -5,6 +5,8 @@ from pathlib import Path
 
 import structlog
 
+from sidecar.rotation import make_room
+
 log = structlog.get_logger(__name__)
 
 
@@ -39,10 +41,7 @@ class AgentLog:
             return
 
     def _rotate(self) -> None:
-        for number in range(self._parts - 1, 0, -1):
-            older = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
-            if older.exists():
-                older.replace(self._path.with_name(f"{self._path.name}.{number}"))
+        make_room(self._path, self._parts)
         self._open()
 
     def close(self) -> None:

@@ -11,8 +11,6 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from privacy.letters import told
-from privacy.rules import STRICTEST
 from schemas.reading import MAX_EVENT_BYTES
 from service.door import HealthDoor
 from service.instruments import DOOR_EVENTS
@@ -88,10 +86,7 @@ class Door:
             DOOR_EVENTS.labels("accepted").inc(len(submission.records))
         if submission.rejected:
             DOOR_EVENTS.labels("rejected").inc(len(submission.rejected))
-            first = submission.rejected[0]
-            log.info(
-                "door.rejected", events=len(submission.rejected), reason=first.reason, loc=told(first.errors, STRICTEST)[0].loc
-            )
+            log.info("door.rejected", events=len(submission.rejected), **submission.rejected[0].logged())
             answer_body = {
                 "accepted": len(submission.records),
                 "rejected": [rejection.view() for rejection in submission.rejected],

@@ -1,16 +1,14 @@
 """Flags by which doors refuse: kept current from a bucket in NATS, remembered on disk, asked by every door that spends money."""
 
-import asyncio
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-import nats.errors
 import structlog
 from nats.aio.client import Client
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from service.instruments import LOOP_ERRORS
-from streams.kv import BucketMissingError, TypedBucket
+from streams.following import follow
+from streams.kv import TypedBucket
 
 log = structlog.get_logger(__name__)
 
@@ -117,17 +115,10 @@ class FlagWatch(Generic[Flag]):
         self._model = model
         self._flags = flags
 
+    async def _read(self, bucket: TypedBucket[Flag]) -> None:
+        self._flags.only(await bucket.keys())
+
     async def run(self, client: Client) -> None:
         """Follows until cancelled; while NATS is away what was known stands."""
-        while True:
-            try:
-                bucket = await TypedBucket.open(client, self._bucket, self._model)
-                self._flags.only(await bucket.keys())
-                async for entry in bucket.watch(f"{self._tenant}.>"):
-                    self._flags.tell(entry.key, entry.value)
-            except (BucketMissingError, nats.errors.Error, TimeoutError, OSError) as error:
-                log.warning("flags.unreachable", bucket=self._bucket, error=str(error))
-            except Exception:
-                LOOP_ERRORS.labels("flags-watch").inc()
-                log.exception("flags.watch_failed", bucket=self._bucket)
-            await asyncio.sleep(_AGAIN_S)
+        keys = f"{self._tenant}.>"
+        await follow(client, self._bucket, self._model, self._read, self._flags.tell, keys=keys, name="flags", again_s=_AGAIN_S)

@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 import structlog
 from aiohttp import hdrs, web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from service.instruments import PROXY_REQUESTS, PROXY_SECONDS
@@ -25,6 +25,7 @@ from sidecar.denials import Denials, retry_after_s
 from sidecar.enforcement import Enforcer
 from sidecar.failures import Failures, asked
 from sidecar.faults import Active, Delay, Fail, Hold, treatment
+from sidecar.relaying import Relayed, application, end_to_end, session
 from sidecar.window import Traffic, Window
 
 log = structlog.get_logger(__name__)
@@ -32,39 +33,12 @@ log = structlog.get_logger(__name__)
 MOST_IN_FLIGHT: Final = 2000
 FAULT_HEADER: Final = "X-Agentops-Fault"
 _CONNECT_S: Final = 5.0
-_HOP_BY_HOP: Final = frozenset({
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade", "expect",
-})  # fmt: skip
 _STREAMS: Final = frozenset({"text/event-stream", "application/x-ndjson"})
 """Answers that last as long as they like: their latency is the time to their beginning."""
-_SKIP: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 
 
 class AgentAwayError(Exception):
     """The agent cannot be asked. Trying again helps once it is back."""
-
-
-def end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """``headers`` without those that concern one connection only."""
-    dropped = _HOP_BY_HOP | {name.strip().lower() for value in headers.getall(hdrs.CONNECTION, ()) for name in value.split(",")}
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
-
-
-class Relayed(web.StreamResponse):
-    """An answer passed on, with the headers it came with."""
-
-    def __init__(self, upstream: aiohttp.ClientResponse) -> None:
-        super().__init__(status=upstream.status, reason=upstream.reason, headers=end_to_end(upstream.headers))
-        self.said = frozenset(name.lower() for name in upstream.headers)
-
-
-async def only_what_was_said(_: web.Request, response: web.StreamResponse) -> None:
-    """Takes back the headers that aiohttp adds to a relayed answer."""
-    if isinstance(response, Relayed):
-        for name in (hdrs.SERVER, hdrs.DATE, hdrs.CONTENT_TYPE):
-            if name.lower() not in response.said:
-                response.headers.pop(name, None)
 
 
 def _failure(status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
@@ -141,24 +115,12 @@ class Proxy:
 
     def application(self) -> web.Application:
         """The proxy as an aiohttp application; run it with ``auto_decompress=False`` and ``handler_cancellation=True``."""
-        application = web.Application(client_max_size=0)
-        application.on_response_prepare.append(only_what_was_said)
-        application.router.add_route("*", "/{path:.*}", self._handle)
-        application.cleanup_ctx.append(self._client)
-        return application
+        return application(self._handle, self._client)
 
     async def _client(self, _: web.Application) -> AsyncIterator[None]:
         # Below the keep-alive of common servers, so that a connection is rarely reused as it is being closed.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=_SKIP,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-        )
-        yield
-        await self._session.close()
+        async with session(keepalive_s=4.0, connect_s=_CONNECT_S) as self._session:
+            yield
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if len(self._pending) >= MOST_IN_FLIGHT:

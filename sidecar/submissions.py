@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import orjson
 
+from privacy.letters import told
+from privacy.rules import STRICTEST
 from schemas.errors import FieldError, shown
 from schemas.events import Event
 from schemas.reading import Rejected, read_event
@@ -32,6 +34,10 @@ class Rejection:
     def view(self) -> dict[str, Any]:
         """As the local door answers it."""
         return {"index": self.index, "reason": self.reason, "errors": [error.model_dump() for error in self.errors]}
+
+    def logged(self) -> dict[str, str]:
+        """As a door logs it: where the first error is, without what a sender may have named a field."""
+        return {"reason": self.reason, "loc": told(self.errors, STRICTEST)[0].loc}
 
 
 @dataclass(frozen=True, slots=True)

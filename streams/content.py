@@ -4,15 +4,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import nats.errors
-import nats.js.errors
 import structlog
 from nats.aio.client import Client
 
 from privacy.rules import STRICTEST, Rules, ready
 from schemas.content import ContentPolicy
-from service.instruments import LOOP_ERRORS
-from streams.kv import BucketMissingError, TypedBucket
+from streams.following import follow
+from streams.kv import TypedBucket
 from streams.topology import CONTENT
 
 log = structlog.get_logger(__name__)
@@ -68,7 +66,9 @@ class PolicyWatch:
 
     async def read(self, client: Client) -> None:
         """Knows what is in force now. Raises what NATS raises, and BucketMissingError."""
-        bucket = await TypedBucket.open(client, CONTENT, ContentPolicy)
+        await self._read(await TypedBucket.open(client, CONTENT, ContentPolicy))
+
+    async def _read(self, bucket: TypedBucket[ContentPolicy]) -> None:
         if self._tenant is not None:
             entry = await bucket.get(self._tenant)
             present = {} if entry is None or entry.value is None else {self._tenant: entry.value}
@@ -81,18 +81,11 @@ class PolicyWatch:
             self._changed()
         self.known.set()
 
+    def _tell(self, tenant: str, policy: ContentPolicy | None) -> None:
+        if self._policies.tell(tenant, policy):
+            self._changed()
+
     async def run(self, client: Client) -> None:
         """Follows until cancelled; while NATS is away what was known stands."""
-        while True:
-            try:
-                await self.read(client)
-                bucket = await TypedBucket.open(client, CONTENT, ContentPolicy)
-                async for entry in bucket.watch(self._tenant or ">"):
-                    if self._policies.tell(entry.key, entry.value):
-                        self._changed()
-            except (BucketMissingError, nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
-                log.warning("content.unreachable", error=str(error))
-            except Exception:
-                LOOP_ERRORS.labels("content-watch").inc()
-                log.exception("content.watch_failed")
-            await asyncio.sleep(_AGAIN_S)
+        keys = self._tenant or ">"
+        await follow(client, CONTENT, ContentPolicy, self._read, self._tell, keys=keys, name="content", again_s=_AGAIN_S)

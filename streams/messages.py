@@ -13,6 +13,8 @@ CONTENT_TYPE: Final = "Content-Type"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 EVENT_COUNT: Final = "Agentops-Events"
 """How many events a micro-batch carries: lets a reader count without parsing."""
+FAILED: Final = "Agentops-Error"
+"""On the reply of a micro service: it is a QueryError."""
 
 _V1_TOKENS: Final = 9
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 from agent_manager.cli import output
 from agent_manager.cli.failure import CommandFailedError
 from schemas.queries import QueryError
+from streams.messages import FAILED
 
-ERROR: Final = "Agentops-Error"
 _TIMEOUT_S: Final = 30.0
 _ATTEMPTS: Final = 3
 
@@ -37,7 +37,7 @@ async def ask_cost(
             if attempt == attempts:
                 raise CommandFailedError(problem, "Try the same again: nothing is done twice. See `agentops doctor`") from error
         else:
-            if (message.headers or {}).get(ERROR):
+            if (message.headers or {}).get(FAILED):
                 raise CommandFailedError(_refusal(message.data, who))
             return answer.model_validate_json(message.data)
         output.note(f"{problem}: asking again ({attempt}/{attempts - 1})")

@@ -15,8 +15,8 @@ from dashboard.model.warehouse import SETTLING_S, SMOOTHED_S
 from schemas.budgets import BudgetsPage, BudgetsParams
 from schemas.queries import Page, QueryError
 from streams import subjects
+from streams.messages import FAILED
 
-QUERY_ERROR: Final = "Agentops-Error"
 DEADLINE_S: Final = 3.0
 BUDGETS_EVERY_S: Final = 2.0
 """How often the budget processor is asked while at least one tab is open; by itself, so that neither waits for the other."""
@@ -97,7 +97,7 @@ async def _answer(client: Client, query: str, asked: bytes, kind: type[Told], wh
     except (nats.errors.Error, TimeoutError, OSError) as error:
         raise NoAnswerError(f"no answer within {deadline_s:g} s") from error
     try:
-        if (reply.headers or {}).get(QUERY_ERROR):
+        if (reply.headers or {}).get(FAILED):
             raise QuestionRefusedError(f"{query}: {QueryError.model_validate_json(reply.data).message}")
         return kind.model_validate_json(reply.data)
     except ValidationError as error:

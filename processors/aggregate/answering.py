@@ -32,10 +32,9 @@ from processors.aggregate.remembering import Snapshot
 from processors.aggregate.warehouse import Warehouse
 from schemas.errors import field_errors
 from schemas.queries import QUERIES, QueryError
-from streams.messages import CONTENT_TYPE, JSON
+from streams.messages import CONTENT_TYPE, FAILED, JSON
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
-ERROR: Final = "Agentops-Error"
 NEXT_OFFSET: Final = "Agentops-Next-Offset"
 """Header of Arrow replies; JSON carries it in the page."""
 
@@ -70,13 +69,13 @@ class Reply:
     @property
     def failed(self) -> bool:
         """Whether it is no answer."""
-        return ERROR in self.headers
+        return FAILED in self.headers
 
 
 def refused(query: str, message: str, errors: tuple[Any, ...] = ()) -> Reply:
     """A reply that is no answer, and why."""
     body = QueryError(query=query, message=message, errors=errors).model_dump_json(exclude_none=True).encode()
-    return Reply(body, {ERROR: "1", CONTENT_TYPE: JSON})
+    return Reply(body, {FAILED: "1", CONTENT_TYPE: JSON})
 
 
 def _plain(value: Any) -> Any:

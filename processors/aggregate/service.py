@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Final
 
-import nats.errors
 import structlog
 from nats import micro
 from nats.aio.client import Client
@@ -19,6 +18,7 @@ from processors.aggregate.settings import AggregateSettings
 from processors.aggregate.warehouse import Warehouse
 from service.instruments import LOOP_ERRORS, QUERY_ERRORS, QUERY_SECONDS
 from streams import subjects
+from streams.services import leave, respond
 
 log = structlog.get_logger(__name__)
 
@@ -50,12 +50,7 @@ class QueryService:
     async def stop(self) -> None:
         """Answers what is being asked, and no more."""
         service, self._service = self._service, None
-        if service is not None and self._client.is_connected:
-            try:
-                async with asyncio.timeout(1):
-                    await service.stop()
-            except (nats.errors.Error, TimeoutError, OSError) as error:
-                log.debug("query.stop", error=repr(error))
+        await leave(service, self._client)
         if self._asked:
             await asyncio.wait(self._asked, timeout=1.0)
         for task in self._asked:
@@ -99,7 +94,4 @@ class QueryService:
         if reply.failed:
             QUERY_ERRORS.labels(name).inc()
         QUERY_SECONDS.labels(name).observe(time.monotonic() - began)
-        try:
-            await request.respond(reply.data, reply.headers)
-        except (nats.errors.Error, ValueError, OSError) as error:
-            log.debug("query.reply", query=name, error=repr(error))
+        await respond(request, reply.data, reply.headers)

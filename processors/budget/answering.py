@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Final
 
-import nats.errors
 import structlog
 from nats import micro
 from nats.aio.client import Client
@@ -16,12 +15,12 @@ from schemas.errors import field_errors
 from schemas.queries import QueryError
 from service.instruments import LOOP_ERRORS
 from streams import subjects
-from streams.messages import CONTENT_TYPE, JSON
+from streams.messages import CONTENT_TYPE, FAILED, JSON
+from streams.services import leave, respond
 
 log = structlog.get_logger(__name__)
 
 NAME: Final = "budgets"
-_ERROR: Final = "Agentops-Error"
 _HEADROOM: Final = 64 * 1024
 
 
@@ -43,11 +42,7 @@ class BudgetService:
     async def stop(self) -> None:
         """Answers no more."""
         service, self._service = self._service, None
-        if service is not None and self._client.is_connected:
-            try:
-                await service.stop()
-            except (nats.errors.Error, TimeoutError, OSError) as error:
-                log.debug("query.stop", error=repr(error))
+        await leave(service, self._client)
 
     async def _answer(self, request: Request) -> None:
         headers = {CONTENT_TYPE: JSON}
@@ -57,19 +52,16 @@ class BudgetService:
             most = (self._client.max_payload or 0) - _HEADROOM
             if len(data) > most:
                 data = _refused(f"the answer has {len(data):,} bytes, at most {most:,} can be sent: ask for one tenant")
-                headers[_ERROR] = "1"
+                headers[FAILED] = "1"
         except ValidationError as error:
             data = _refused("the parameters are not valid", field_errors(error))
-            headers[_ERROR] = "1"
+            headers[FAILED] = "1"
         except Exception as error:
             LOOP_ERRORS.labels("query").inc()
             log.exception("query.failed", query=NAME)
             data = _refused(f"the query failed: {type(error).__name__}")
-            headers[_ERROR] = "1"
-        try:
-            await request.respond(data, headers)
-        except (nats.errors.Error, ValueError, OSError) as error:
-            log.debug("query.reply", query=NAME, error=repr(error))
+            headers[FAILED] = "1"
+        await respond(request, data, headers)
 
 
 def _refused(message: str, errors: tuple[object, ...] = ()) -> bytes:

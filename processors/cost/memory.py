@@ -17,8 +17,7 @@ from processors.cost.sightings import Sighting, sighting
 from processors.covered_loop import StartOverError
 from processors.duplicates.catching_up import catch_up
 from processors.duplicates.index import DuplicateIndex, IndexUnavailableError, IndexUnusableError
-from processors.duplicates.opening import open_index
-from service.instruments import LOOP_ERRORS
+from processors.duplicates.opening import given_up, open_index
 from streams import subjects, topology
 from streams.messages import Received
 from streams.micro_batches import lines
@@ -144,16 +143,9 @@ class Memory:
         except (IndexUnavailableError, IndexUnusableError) as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: Exception) -> StartOverError:
-        LOOP_ERRORS.labels("cost.index").inc()
+    def _failed(self, error: IndexUnavailableError | IndexUnusableError) -> StartOverError:
         self._identity = None
-        if isinstance(error, IndexUnusableError):
-            log.error("index.unusable", error=str(error))
-            self._index.destroy()
-        else:
-            log.error("index.unavailable", error=str(error))
-            self._index.close()
-        return StartOverError(str(error))
+        return given_up(self._index, error, "cost")
 
 
 def _charges(message: Received) -> list[tuple[Sighting, bytes | None, bool, int]]:

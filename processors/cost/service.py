@@ -31,10 +31,10 @@ from streams.covering import FencedError
 from streams.messages import CONTENT_TYPE, JSON
 from streams.prices import UnknownVersionError
 from streams.publish import publish_until_stored
+from streams.services import leave, reply
 
 log = structlog.get_logger(__name__)
 
-ERROR: Final = "Agentops-Error"
 VERSION: Final = "1.0.0"
 EVERYBODY: Final = "all-tenants"
 """Stands for the tenant in audit subjects of what concerns every tenant."""
@@ -76,36 +76,25 @@ class CostService:
     async def stop(self) -> None:
         """Answers no more."""
         service, self._service = self._service, None
-        if service is not None and self._client.is_connected:
-            try:
-                async with asyncio.timeout(1):
-                    await service.stop()
-            except (nats.errors.Error, TimeoutError, OSError) as error:
-                log.debug("cost_service.stop", error=repr(error))
+        await leave(service, self._client)
 
     def _handler(self, name: str, answer: Callable[[bytes, str], Awaitable[BaseModel]]) -> Callable[[Request], Awaitable[None]]:
         async def handle(request: Request) -> None:
             user = request.subject.split(".")[1]
-            headers = {CONTENT_TYPE: JSON}
-            reply: BaseModel
+            found: BaseModel
             try:
-                reply = await answer(request.data, user)
+                found = await answer(request.data, user)
             except ValidationError as error:
-                reply = QueryError(query=name, message="the request is not valid", errors=field_errors(error))
+                found = QueryError(query=name, message="the request is not valid", errors=field_errors(error))
             except RefusedError as error:
-                reply = QueryError(query=name, message=str(error), errors=error.errors)
+                found = QueryError(query=name, message=str(error), errors=error.errors)
             except (nats.errors.Error, TimeoutError, OSError, FencedError) as error:
-                reply = QueryError(query=name, message=f"not now ({error!r}): asking the same again is safe")
+                found = QueryError(query=name, message=f"not now ({error!r}): asking the same again is safe")
             except Exception as error:
                 LOOP_ERRORS.labels("cost_service").inc()
                 log.exception("cost_service.failed", endpoint=name)
-                reply = QueryError(query=name, message=f"failed: {type(error).__name__}")
-            if isinstance(reply, QueryError):
-                headers[ERROR] = "1"
-            try:
-                await request.respond(reply.model_dump_json(exclude_none=True).encode(), headers)
-            except (nats.errors.Error, ValueError, OSError) as error:
-                log.debug("cost_service.reply", endpoint=name, error=repr(error))
+                found = QueryError(query=name, message=f"failed: {type(error).__name__}")
+            await reply(request, found)
 
         return handle
 

@@ -11,9 +11,8 @@ from nats.aio.client import Client
 
 from processors.covered_loop import StartOverError
 from processors.duplicates.index import DuplicateIndex, IndexUnavailableError, IndexUnusableError
-from processors.duplicates.opening import open_index
+from processors.duplicates.opening import given_up, open_index
 from processors.validate.catching_up import catch_up, rows_of
-from service.instruments import LOOP_ERRORS
 from streams import subjects, topology
 from streams.messages import Received
 from streams.reader import OrderedReader, Source
@@ -140,13 +139,6 @@ class Memory:
             except nats.errors.Error as error:
                 log.debug("index.reader_close", error=repr(error))
 
-    def _failed(self, error: Exception) -> StartOverError:
-        LOOP_ERRORS.labels("validate.index").inc()
+    def _failed(self, error: IndexUnavailableError | IndexUnusableError) -> StartOverError:
         self._identity, self._reader = None, None
-        if isinstance(error, IndexUnusableError):
-            log.error("index.unusable", error=str(error))
-            self._index.destroy()
-        else:
-            log.error("index.unavailable", error=str(error))
-            self._index.close()
-        return StartOverError(str(error))
+        return given_up(self._index, error, "validate")

@@ -26,10 +26,10 @@ from streams import subjects, topology
 from streams.kv import BucketMissingError, ChangedMeanwhileError, TypedBucket
 from streams.messages import CONTENT_TYPE, JSON
 from streams.publish import publish_until_stored
+from streams.services import leave, reply
 
 log = structlog.get_logger(__name__)
 
-ERROR: Final = "Agentops-Error"
 VERSION: Final = "1.0.0"
 NAME: Final = "content"
 """Stands for the agent in audit subjects."""
@@ -53,37 +53,26 @@ class PolicyService:
     async def stop(self) -> None:
         """Answers no more."""
         service, self._service = self._service, None
-        if service is not None and self._client.is_connected:
-            try:
-                async with asyncio.timeout(1):
-                    await service.stop()
-            except (nats.errors.Error, TimeoutError, OSError) as error:
-                log.debug("policy_service.stop", error=repr(error))
+        await leave(service, self._client)
 
     async def _handle(self, request: Request) -> None:
-        reply: BaseModel
-        headers = {CONTENT_TYPE: JSON}
+        answer: BaseModel
         try:
             async with asyncio.timeout(_STORED_S):
-                reply = await self._change(ContentChange.model_validate_json(request.data), request.subject.split(".")[1])
+                answer = await self._change(ContentChange.model_validate_json(request.data), request.subject.split(".")[1])
         except ValidationError as error:
-            reply = QueryError(query=NAME, message="the request is not valid", errors=field_errors(error))
+            answer = QueryError(query=NAME, message="the request is not valid", errors=field_errors(error))
         except UnusablePatternError as error:
-            reply = QueryError(query=NAME, message=str(error), errors=(FieldError(loc="$.patterns", msg=str(error)),))
+            answer = QueryError(query=NAME, message=str(error), errors=(FieldError(loc="$.patterns", msg=str(error)),))
         except ChangedMeanwhileError:
-            reply = QueryError(query=NAME, message="somebody else changed this policy meanwhile: look at it, and ask again")
+            answer = QueryError(query=NAME, message="somebody else changed this policy meanwhile: look at it, and ask again")
         except (nats.errors.Error, BucketMissingError, TimeoutError, OSError) as error:
-            reply = QueryError(query=NAME, message=f"not now ({error!r}): asking the same again is safe")
+            answer = QueryError(query=NAME, message=f"not now ({error!r}): asking the same again is safe")
         except Exception as error:
             LOOP_ERRORS.labels("policy_service").inc()
             log.exception("policy_service.failed")
-            reply = QueryError(query=NAME, message=f"failed: {type(error).__name__}")
-        if isinstance(reply, QueryError):
-            headers[ERROR] = "1"
-        try:
-            await request.respond(reply.model_dump_json(exclude_none=True).encode(), headers)
-        except (nats.errors.Error, ValueError, OSError) as error:
-            log.debug("policy_service.reply", error=repr(error))
+            answer = QueryError(query=NAME, message=f"failed: {type(error).__name__}")
+        await reply(request, answer)
 
     async def _change(self, wanted: ContentChange, user: str) -> ContentChanged:
         """The policy as it is from now on. Raises what ``_handle`` tells of."""

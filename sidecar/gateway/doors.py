@@ -166,10 +166,9 @@ class Doors:
         DOOR_EVENTS.labels("accepted").inc(len(submission.records))
         if submission.rejected:
             DOOR_EVENTS.labels("rejected").inc(len(submission.rejected))
-            first = submission.rejected[0]
             log.info(
                 "gateway.rejected", tenant_id=key.tenant_id, key_id=key.key_id, events=len(submission.rejected),
-                reason=first.reason, loc=first.errors[0].loc,
+                **submission.rejected[0].logged(),
             )  # fmt: skip
         return answer(receipt_status(submission), receipt(submission, frozenset(repeated)))
 

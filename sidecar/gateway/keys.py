@@ -1,18 +1,16 @@
 """Whose request it is: keys as they are known now, and following their bucket."""
 
-import asyncio
 import hmac
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
-import nats.errors
 import structlog
 from nats.aio.client import Client
 
 from schemas.keys import ApiKey, digest, key_id, record_key
-from service.instruments import LOOP_ERRORS
-from streams.kv import BucketMissingError, TypedBucket
+from streams.following import follow
+from streams.kv import TypedBucket
 from streams.topology import API_KEYS
 
 log = structlog.get_logger(__name__)
@@ -95,17 +93,9 @@ class KeyWatch:
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
 
+    async def _read(self, bucket: TypedBucket[ApiKey]) -> None:
+        self._ring.replace(await bucket.all())
+
     async def run(self, client: Client) -> None:
         """Follows until cancelled; while NATS is away what was known stands."""
-        while True:
-            try:
-                bucket = await TypedBucket.open(client, API_KEYS, ApiKey)
-                self._ring.replace(await bucket.all())
-                async for entry in bucket.watch():
-                    self._ring.tell(entry.key, entry.value)
-            except (BucketMissingError, nats.errors.Error, TimeoutError, OSError) as error:
-                log.warning("keys.unreachable", error=str(error))
-            except Exception:
-                LOOP_ERRORS.labels("keys-watch").inc()
-                log.exception("keys.watch_failed")
-            await asyncio.sleep(_AGAIN_S)
+        await follow(client, API_KEYS, ApiKey, self._read, self._ring.tell, name="keys", again_s=_AGAIN_S)

@@ -36,7 +36,7 @@ from sidecar.metering.providers import SENDS_USAGE_WHEN_ASKED, Upstream
 from sidecar.metering.reading import Tap
 from sidecar.metering.refusals import Refusal
 from sidecar.policies import Policies
-from sidecar.proxy import Relayed, end_to_end, only_what_was_said
+from sidecar.relaying import Relayed, application, end_to_end, session
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,6 @@ MOST_REQUEST_BYTES: Final = 64 * 1024 * 1024
 _CONNECT_S: Final = 10.0
 _MOST_ERROR_BYTES: Final = 1024 * 1024
 _TIDY_S: Final = 5.0
-_SKIP: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 _MOST_REMEMBERED: Final = 100
 
 
@@ -82,23 +81,11 @@ class MeteringDoor:
 
     def application(self) -> web.Application:
         """The door as an aiohttp application; run it with ``auto_decompress=False`` and ``handler_cancellation=True``."""
-        application = web.Application(client_max_size=0)
-        application.on_response_prepare.append(only_what_was_said)
-        application.router.add_route("*", "/{path:.*}", self._handle)
-        application.cleanup_ctx.append(self._client)
-        return application
+        return application(self._handle, self._client)
 
     async def _client(self, _: web.Application) -> AsyncIterator[None]:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=_SKIP,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-        )
-        yield
-        await self._session.close()
+        async with session(keepalive_s=15.0, connect_s=_CONNECT_S) as self._session:
+            yield
 
     async def run(self) -> None:
         """Tells what is over, until cancelled."""

@@ -11,6 +11,7 @@ from schemas.queries import MAX_PAGE
 from streams import subjects
 from streams.auditing.accounts import Applied
 from streams.auditing.report import AuditImpossibleError
+from streams.messages import FAILED
 
 _ASK_S: Final = 35.0
 
@@ -27,7 +28,7 @@ async def ask(client: Client, name: str, **params: Any) -> dict[str, Any]:
             "the warehouse does not answer yet: it may be starting (reading its log) or overloaded; `agentops doctor` tells more"
         ) from error
     answer: dict[str, Any] = orjson.loads(reply.data)
-    if "Agentops-Error" in (reply.headers or {}):
+    if FAILED in (reply.headers or {}):
         raise AuditImpossibleError(f"query.{name}: {answer.get('message')}")
     return answer
 

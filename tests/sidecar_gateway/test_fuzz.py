@@ -145,3 +145,12 @@ async def test_the_page_needs_nothing_from_elsewhere_and_names_every_door_and_st
     names = told["components"]["schemas"]
     for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
         assert reference in names, reference
+
+
+def test_what_is_logged_of_a_rejection_names_no_field_the_sender_invented() -> None:
+    """Both doors log the same: a name may hold what must not stand in a log."""
+    invented = json.dumps(event() | {"jane@example.com": 1}).encode()
+    (rejected,) = judge(parts(invented, ndjson=False), Speaker("acme")).rejected
+    assert "jane@example.com" in rejected.errors[0].loc
+    assert rejected.logged()["reason"] == rejected.reason
+    assert "jane" not in rejected.logged()["loc"]

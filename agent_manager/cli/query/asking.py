@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from agent_manager.cli.failure import CommandFailedError
 from schemas.queries import Page, QueryError
 from streams import subjects
+from streams.messages import FAILED
 
 if TYPE_CHECKING:
     import polars as pl
 
-ERROR_HEADER: Final = "Agentops-Error"
 TIMEOUT_S: Final = 15.0
 
 
@@ -37,7 +37,7 @@ async def _asked(client: Client, name: str, params: Mapping[str, Any], timeout_s
             f"the warehouse did not answer within {timeout_s:g} s", "Ask for less (--since, --limit), or see `agentops doctor`"
         ) from error
     headers = message.headers or {}
-    if headers.get(ERROR_HEADER) or headers.get("Nats-Service-Error"):
+    if headers.get(FAILED) or headers.get("Nats-Service-Error"):
         raise CommandFailedError(_refusal(name, message.data, headers))
     return message
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sidecar.rotation import make_room
 from sidecar.tracing.events import Made
 from sidecar.tracing.exporters.exporter import Again, Delivered, Outcome
 
@@ -54,10 +55,7 @@ class JsonFile:
         self.close()
         if self._parts == 1:
             self._path.unlink(missing_ok=True)
-        for number in range(self._parts - 1, 0, -1):
-            older = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
-            if older.exists():
-                older.replace(self._path.with_name(f"{self._path.name}.{number}"))
+        make_room(self._path, self._parts)
         self._open()
 
     def close(self) -> None:
