@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -174,17 +174,17 @@ class Watched:
         return told
 
     async def _within(self, began: int, ended: int) -> list[AcceptedEvent]:
-        """What happened in a window of nanoseconds; a span is told of when it ended."""
+        """What happened in a window of nanoseconds."""
         events = [event for event in await accepted(self.client) if event.attributes.get("agentops.observed_by")]
-        return [
-            event
-            for event in events
-            if began <= _nanoseconds(event.occurred_at) + 999 and _nanoseconds(event.occurred_at) <= ended
-        ]
+        return [event for event in events if began <= _moment(event) + 999 and _moment(event) <= ended]
 
 
-def _nanoseconds(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+def _moment(event: AcceptedEvent) -> int:
+    """When, in nanoseconds: of a span its end, of a call that passed the proxy its beginning, as it is over later there than here."""
+    at = event.occurred_at
+    if event.model_call is not None and event.attributes.get("agentops.observed_by") == "proxy":
+        at -= timedelta(milliseconds=event.model_call.latency_ms or 0)
+    return int(at.timestamp()) * 1_000_000_000 + at.microsecond * 1000
 
 
 @asynccontextmanager
