@@ -28,18 +28,28 @@ HOLDS_CONTENT: Final = (str, list, dict)
 """Classes of values that can be content: a number under the name ``messages`` is a count."""
 
 
-@lru_cache(maxsize=8192)
+_REMEMBERED: Final = 512
+"""Characters of a path that is remembered: senders choose them."""
+
+
 def is_content(path: str, *, inside: bool = False) -> bool:
     """Whether an attribute holds content: one of the names, or something below one (``gen_ai.prompt.0.content``).
 
     Names of several parts count wherever they stand in ``path``, names of one part at its beginning; ``inside`` a value, anywhere.
     """
+    return _known(path, inside) if len(path) <= _REMEMBERED else _said(path, inside)
+
+
+def _said(path: str, inside: bool) -> bool:
     parts = path.casefold().split(".")
     return any(
         ".".join(parts[start : start + count]) in _CONTENT
         for start in range(min(len(parts), 64))
         for count in range(1 if start == 0 or inside else 2, _LONGEST + 1)
     )
+
+
+_known: Final = lru_cache(maxsize=8192)(_said)
 
 
 TEXTS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -14,7 +14,7 @@ from privacy.sizes import MAX_DEPTH, MAX_KEY, cut
 
 _JSON_IN_JSON: Final = 6
 """A text that is JSON is read as such so many times over; below that it is text."""
-_SMALLEST_CARD: Final = 10**13
+SMALLEST_CARD: Final = 10**13
 """Numbers above 16 digits are ids more often than cards, and those of 13 are moments."""
 _NOT_SECRET: Final = frozenset({"", "none", "null", "true", "false", "[key]"})
 
@@ -89,7 +89,7 @@ class Cleaner:
         self.dropped_bytes += len(value.encode()) if isinstance(value, str) else len(orjson.dumps(value))
 
     def _number(self, value: int) -> Any:
-        if value >= _SMALLEST_CARD and "CARD" in self.rules.kinds and len(digits := str(value)) <= 16 and checksums.card(digits):
+        if value >= SMALLEST_CARD and "CARD" in self.rules.kinds and len(digits := str(value)) <= 16 and checksums.card(digits):
             self.tally.add("CARD")
             return "[CARD]"
         return value

@@ -58,7 +58,7 @@ def _counted(event: dict[str, Any], tenant: str) -> bytes:
 def _treated(event: dict[str, Any], line: bytes) -> bytes:
     """Most need no closer look, and stay ``line``."""
     tenant = event["tenant"]["tenant_id"]
-    return _counted(event, tenant) if IN_FORCE.rules(tenant).own or concerns(event, line) else line
+    return _counted(event, tenant) if IN_FORCE.rules(tenant).own or concerns(event) else line
 
 
 def treated(event: dict[str, Any]) -> bytes:
