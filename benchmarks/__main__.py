@@ -14,12 +14,15 @@ import structlog
 import uvloop
 from rich.console import Console
 
-from benchmarks import forms, results_file, tables
+from benchmarks import forms, results_file, tables, workload
 from benchmarks.parts.catalogue import PARTS
+from benchmarks.parts.limits import validate_json
 from benchmarks.parts.part import Bench, Figures, Part
 
 _UNTRUSTED: Final = 1.5
 """Load average per core above which figures say more about the neighbours."""
+_PROBED: Final = 5_000
+"""Events that tell how fast the machine is, before and after each part."""
 
 
 def chosen(named: Sequence[str]) -> list[Part]:
@@ -84,12 +87,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: this machine is busy with something else (load {busy:.1f} a core): figures will be low", file=sys.stderr)
     results = results_file.read(results_file.LATEST)
     failed = False
+    events = list(workload.generate(_PROBED, 0))
     for part in parts:
+        before = validate_json(events)
         began = time.monotonic()
         found = measure(part, given.form, given)
+        took_s = time.monotonic() - began
         failed = failed or isinstance(found, str) or (part.ours and incomplete(found))
         results = results_file.merged(
-            results, part, found, at=datetime.now(UTC), form=given.form.name, took_s=time.monotonic() - began
+            results,
+            part,
+            found,
+            at=datetime.now(UTC),
+            form=given.form.name,
+            took_s=took_s,
+            speed=(before + validate_json(events)) / 2,
         ) | {"machine": results_file.machine() | {"load_before": busy}, "measured_at": datetime.now(UTC).isoformat()}
         # After each: what is measured is kept, whatever becomes of the rest.
         results_file.write(results_file.LATEST, results)
