@@ -47,7 +47,7 @@ def measure(part: Part, form: forms.Form, arguments: argparse.Namespace) -> Figu
     with tempfile.TemporaryDirectory(
         prefix=f"bench-{part.name}-", dir=arguments.directory, ignore_cleanup_errors=True
     ) as directory:
-        bench = Bench(form, Path(directory), arguments.directory, say, arguments.minutes)
+        bench = Bench(form, Path(directory), arguments.directory, say, arguments.minutes, arguments.rate)
         try:
             return uvloop.run(part.run(bench))  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--full", action="store_const", const=forms.FULL, dest="form", help="50 M events and longer runs: over an hour"
     )
     parser.add_argument("--minutes", type=float, default=60, help="how long soak lasts (default: %(default)g)")
+    parser.add_argument("--rate", type=int, default=1_000, help="events a second of soak (default: %(default)d)")
     parser.add_argument(
         "--directory",
         type=Path,
