@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from privacy.detectors import PREFILTER
-from privacy.fields import CONTENT_KEYS, FOREIGN_CONTENT_KEYS, NAMES, TEXTS
+from privacy.fields import CONTENT_KEYS, FOREIGN_CONTENT_KEYS, LISTS, NAMES, TEXTS
 from privacy.linear import compiled
 from privacy.redaction import Tally, redact
 from privacy.rules import KEYS_ALONE
@@ -27,6 +27,7 @@ _CLOSER: Final = compiled(
     )
 )
 _WITH_TEXT: Final = frozenset(TEXTS)
+_LISTED: Final = tuple((section, several, names) for section, (several, names) in LISTS.items())
 _LABELLED: Final = tuple((section, names) for section, names in NAMES.items())
 _REMEMBERED: Final = 128
 
@@ -65,8 +66,12 @@ def concerns(event: dict[str, Any], attributes: bytes) -> bool:
                 for name in TEXTS[section]:
                     if not _plain(found.get(name)):
                         return True
-                if section == "health" and not all(_plain(check.get("error")) for check in found.get("checks") or ()):
-                    return True
+    for section, several, names in _LISTED:
+        if (found := event.get(section)) is not None:
+            for item in found.get(several) or ():
+                for name in names:
+                    if not _plain(item.get(name)):
+                        return True
     if attributes.endswith(_EMPTY):
         return False
     start = attributes.find(_ATTRIBUTES)

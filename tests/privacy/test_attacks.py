@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from privacy.concern import concerns
 from privacy.letters import Changed, Withheld, original
 from privacy.redaction import Tally, redact
 from privacy.rules import STRICTEST, Rules, ready
@@ -121,6 +122,41 @@ def test_every_free_text_of_the_contract_is_looked_through() -> None:
     told = raw(treat(made, FULL).event)
     assert MAIL.encode() in told
     assert KEY.encode() not in told
+
+
+def test_names_and_units_of_samples_are_looked_through_with_their_labels() -> None:
+    sample = {"name": f"requests{{api.key=abc,route=/chat,to={MAIL},token=none,via={KEY}}}", "value": 1.0, "unit": KEY}
+    made = event("metric.sampled", metrics={"samples": [sample, {"name": "queue_depth", "value": 3.0}]}, attributes={})
+    assert concerns(made, raw(made))
+    found = treat(made, STRICTEST)
+    assert found.event["metrics"]["samples"] == [
+        {"name": "requests{api.key=[KEY],route=/chat,to=[EMAIL],token=none,via=[KEY]}", "value": 1.0, "unit": "[KEY]"},
+        {"name": "queue_depth", "value": 3.0},
+    ]
+    assert found.found == {"KEY": 3, "EMAIL": 1}
+    assert not treat(found.event, STRICTEST).touched
+    assert isinstance(read_event(raw(found.event)), Event)
+    kept = raw(treat(made, FULL).event)
+    assert MAIL.encode() in kept
+    assert KEY.encode() not in kept
+
+
+def test_samples_without_anything_cost_no_closer_look() -> None:
+    names = (
+        "queue_depth",
+        "gen_ai.client.token.usage_sum{gen_ai.token.type=input}",
+        "http_requests_count{method=GET,status=200}",
+    )
+    made = event(
+        "metric.sampled", metrics={"samples": [{"name": name, "value": 1.0, "unit": "{token}"} for name in names]}, attributes={}
+    )
+    assert not treat(made, STRICTEST).touched
+    plain = event(
+        "metric.sampled",
+        metrics={"samples": [{"name": "http_requests_count{method=GET,status=200}", "value": 1.0}]},
+        attributes={},
+    )
+    assert not concerns(plain, raw(plain))
 
 
 def test_ids_that_join_and_bill_are_never_changed() -> None:

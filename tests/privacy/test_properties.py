@@ -79,9 +79,11 @@ keys = st.one_of(
         ["gen_ai.prompt", "gen_ai.input.messages", "note", "password", "agentops.redacted", "agentops.content", "messages"]
     ),
 )
+named = texts.map(lambda text: text.replace("\x00", "")[:200])
 events = st.builds(
-    lambda attributes, message, name: event("run.failed", error={"type": "x", "message": message}, step={"step_id": "s", "step_type": "t", "name": name or "n"}, attributes=attributes),
-    st.dictionaries(keys, values, max_size=4), texts.map(lambda text: text.replace("\x00", "")[:8000]), texts.map(lambda text: text.replace("\x00", "")[:200]),
+    lambda attributes, message, name, sample: event("run.failed", error={"type": "x", "message": message}, step={"step_id": "s", "step_type": "t", "name": name or "n"},
+        metrics={"samples": [{"name": sample or "n", "value": 1.0}, {"name": f"n{{{sample}={name}}}", "value": 1.0}]}, attributes=attributes),
+    st.dictionaries(keys, values, max_size=4), texts.map(lambda text: text.replace("\x00", "")[:8000]), named, named.map(lambda text: text[:50]),
 )  # fmt: skip
 
 

@@ -60,6 +60,23 @@ async def test_metrics_become_samples_and_what_is_no_number_is_told(tmp_path: Pa
     ]  # fmt: skip
 
 
+async def test_labels_of_metrics_hold_no_secret_and_no_content_and_are_never_cut_in_two(tmp_path: Path) -> None:
+    key = "sk-" + "proj-" + "Ab3dEf6hIj9lMn2pQr5t"
+    made = ExportMetricsServiceRequest()
+    points = made.resource_metrics.add().scope_metrics.add().metrics.add(name="calls").gauge.data_points
+    for labels in (
+        {"api.key": "abc", "gen_ai.prompt": "draft a letter", "user": "jane.doe@example.com", "via": key},
+        {"a": "x" * 225, "via": key, "z": "1"},
+    ):
+        points.add(as_int=1, time_unix_nano=BEGAN).attributes.extend(key_values(labels))
+    async with opened(tmp_path) as here:
+        assert (await here.post(made.SerializeToString(), path="/v1/metrics")).status == 200
+        (event,) = here.spooled()
+    names = [sample["name"] for sample in event["metrics"]["samples"]]
+    assert names == ["calls{api.key=[KEY],user=jane.doe@example.com,via=[KEY]}", f"calls{{a={'x' * 225},…}}"]
+    assert event["attributes"]["agentops.redacted"] == 2
+
+
 async def test_logs_keep_level_logger_and_trace_and_content_stands_where_it_may(tmp_path: Path) -> None:
     async with opened(tmp_path) as here:
         assert (await here.post(logs().SerializeToString(), path="/v1/logs")).status == 200
