@@ -93,6 +93,23 @@ def test_what_a_field_is_called_says_that_it_is_a_secret() -> None:
     }  # fmt: skip
 
 
+def test_a_secret_is_known_by_what_is_said_before_it_with_dots_too() -> None:
+    for name in ("openai.api.key", "private.key", "access.key", "API.KEY", "auth.token"):
+        assert cleaned(f"with {name}=ab12cd34 set") == f"with {name}=[KEY] set"
+
+
+def test_what_is_in_every_model_call_costs_no_closer_look() -> None:
+    """The words ``token`` and ``openai`` are in each; of a thousand calls a thousand would be looked through letter by letter."""
+    common = {
+        "service.name": "shop-agent", "service.version": "1.4.2", "otel.scope.name": "opentelemetry.instrumentation.openai_v2", "server.address": "api.openai.com",
+        "server.port": 443, "gen_ai.request.max_tokens": 1024, "gen_ai.request.temperature": 0.2, "gen_ai.usage.cache_read_tokens": 5, "gen_ai.usage.total_tokens": 7,
+        "gen_ai.token.type": "input", "llm.token_count.total": 7, "agentops.observed_by": "otel",
+    }  # fmt: skip
+    made = event("model_call.completed", attributes=common)
+    assert not concerns(made, raw(made))
+    assert not treat(made, STRICTEST).touched
+
+
 def test_a_mark_cannot_be_used_to_smuggle() -> None:
     found = attributes(
         {"agentops.redacted": MAIL, "agentops.content": MAIL, "agentops.content_bytes": {"a": MAIL}, "agentops.truncated": 10**30}
