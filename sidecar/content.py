@@ -12,6 +12,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from privacy.concern import concerns
+from privacy.fitting import fitted
 from privacy.treatment import treat
 from schemas.content import ContentPolicy
 from schemas.events import CURRENT_VERSION, Event
@@ -46,6 +47,10 @@ def _counted(event: dict[str, Any], tenant: str) -> bytes:
     if len(line) > MAX_EVENT_BYTES:
         treated = treat(event, rules)
         line = orjson.dumps(treated.event)
+    if len(line) > MAX_EVENT_BYTES:
+        smaller, cut = fitted(treated.event, MAX_EVENT_BYTES)
+        line = orjson.dumps(smaller)
+        VALUES_TRUNCATED.labels("sidecar").inc(cut)
     if treated.dropped_bytes:
         CONTENT_BYTES_DROPPED.labels("sidecar").inc(treated.dropped_bytes)
     if treated.truncated:

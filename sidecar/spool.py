@@ -20,7 +20,7 @@ from zlib import crc32
 import structlog
 
 from sidecar.drop_counts import DropCounts
-from sidecar.frames import HEAD_BYTES, Record, UnreadableRecordError, decode, encode, frame_bytes, record
+from sidecar.frames import HEAD_BYTES, MAX_PAYLOAD_BYTES, Record, UnreadableRecordError, decode, encode, frame_bytes, record
 from sidecar.messages import own_kind
 from sidecar.priorities import CLASSES, Held, droppable, highest, rank, without
 from sidecar.room import kinds, sacrifice
@@ -51,7 +51,7 @@ class Stored:
 
     records: int
     displaced: tuple[tuple[str, int], ...] = ()
-    """What was dropped to make room for them: how many of which kind."""
+    """What was dropped: to make room for them, or of them because it was too large. How many of which kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,16 @@ class Spool:
         return sum(self._sizes.values()) - (self._done.offset if self._done.segment in self._sizes else 0)
 
     def append(self, records: Sequence[Record], *, share: float = 1.0) -> Stored | Full:
-        """All of ``records``, or none: where more than ``share`` of the bound would be full and nothing may go, or the disk is full."""
-        frames = [encode(item.payload()) for item in records]
+        """All of ``records``, or none: where more than ``share`` of the bound would be full and nothing may go, or the disk is full.
+
+        One that is larger than a frame may be would make what is behind it unreadable: it is dropped and counted, the others are taken.
+        """
+        payloads = [item.payload() for item in records]
+        large = [item for item, payload in zip(records, payloads, strict=True) if len(payload) > MAX_PAYLOAD_BYTES]
+        if large:
+            records = [item for item in records if item not in large]
+            payloads = [item.payload() for item in records]
+        frames = [encode(payload) for payload in payloads]
         size = sum(map(len, frames))
         # A segment that loses records is written anew beside itself: that much is kept free.
         limit = int((self._max_bytes - self._segment_bytes) * share)
@@ -180,7 +188,16 @@ class Spool:
         except OSError as error:
             log.error("spool.write_failed", error=repr(error))
             return Full(f"the disk refuses: {error.strerror}")
-        return Stored(len(records), displaced)
+        return Stored(len(records), (*displaced, *self._given_up(large)) if large else displaced)
+
+    def _given_up(self, large: Sequence[Record]) -> tuple[tuple[str, int], ...]:
+        for item in large:
+            log.error(
+                "spool.too_large", kind=own_kind(item), event_id=item.event_id, bytes=len(item.line), most=MAX_PAYLOAD_BYTES
+            )
+        lost = Counter(own_kind(item) for item in large)
+        self.drops.add(lost)
+        return tuple(sorted(lost.items()))
 
     def _write(self, records: Sequence[Record], frames: Sequence[bytes]) -> None:
         """All of ``frames`` behind what there is, in as many segments as they need; raises OSError, and then none of them."""

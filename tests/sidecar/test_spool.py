@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.frames import Record, decode, encode
+from sidecar.frames import MAX_PAYLOAD_BYTES, Record, decode, encode
 from sidecar.spool import Full, Spool, SpoolBusyError, Stored
 
 RECORDS = st.lists(
@@ -131,6 +131,18 @@ def test_a_full_spool_takes_nothing_and_has_room_again_once_drained(tmp_path: Pa
     assert len(drain(spool)) % 10 == 0
     assert spool.append(numbered(10, 900)) == Stored(10)
     spool.close()
+
+
+def test_a_record_larger_than_a_frame_is_given_up_alone_and_counted(tmp_path: Path) -> None:
+    """In the file it would make everything behind it unreadable."""
+    spool = Spool.open(tmp_path, 64_000_000)
+    before, large, behind = numbered(1), Record("batch.model_call", "large", b"x" * MAX_PAYLOAD_BYTES), numbered(2, start=1)
+    assert spool.append([*before, large, behind[0]]) == Stored(2, (("model_call", 1),))
+    assert spool.append(behind[1:]) == Stored(1)
+    assert drain(spool) == [*before, *behind]
+    assert (spool.unreadable, spool.drops.by_kind) == (0, {"model_call": 1})
+    spool.close()
+    assert Spool.open(tmp_path, 64_000_000).drops.by_kind == {"model_call": 1}
 
 
 def test_damage_in_the_middle_costs_one_segment_and_not_the_rest(tmp_path: Path) -> None:
