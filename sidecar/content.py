@@ -78,13 +78,16 @@ def treated_event(event: Event) -> bytes:
 
 
 def treated_line(raw: bytes, event: Event) -> bytes:
-    """What a producer wrote, in its own version's words, as its tenant's policy lets it stand; ``event`` is what was read from it."""
+    """What a producer wrote, as its tenant's policy lets it stand; ``event`` is what was read from it.
+
+    An older version's words become the current contract's: only of those it is known where text and content stand.
+    """
     try:
         # Written anew in any case: a name given twice could hide what the reader did not see.
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return treated_event(event)
-    return treated(found) if found.get("event_version") == CURRENT_VERSION else _counted(found, event.tenant.tenant_id)
+    return treated(found) if found.get("event_version") == CURRENT_VERSION else treated_event(event)
 
 
 class PolicyMemory:
