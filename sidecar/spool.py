@@ -87,6 +87,8 @@ class Spool:
         self._lock_file = -1
         self._position_file = -1
         self._writer = -1
+        self._torn = False
+        """Whether something may stand behind the end of the segment being written."""
         self.unreadable = 0
         """Places where the files held no records any more (a damaged disk), each skipped to the next segment."""
 
@@ -149,9 +151,12 @@ class Spool:
         self._writer = os.open(self._path(newest), os.O_WRONLY | os.O_APPEND)
 
     def _roll(self, segment: int) -> None:
-        if self._writer >= 0:
-            os.close(self._writer)
-        self._writer = os.open(self._path(segment), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        """``segment`` is written from now on; raises OSError, and then the one before still is."""
+        # First the new one: where it cannot be had, the number of the old one must not be somebody else's by the next try.
+        opened = os.open(self._path(segment), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        before, self._writer, self._torn = self._writer, opened, False
+        if before >= 0:
+            os.close(before)
         self._sizes[segment] = 0
         self._droppable[segment] = [0] * len(CLASSES)
 
@@ -201,6 +206,8 @@ class Spool:
 
     def _write(self, records: Sequence[Record], frames: Sequence[bytes]) -> None:
         """All of ``frames`` behind what there is, in as many segments as they need; raises OSError, and then none of them."""
+        if self._torn:
+            self._roll(max(self._sizes) + 1)
         first = newest = max(self._sizes)
         before, counted = self._sizes[newest], list(self._droppable[newest] or ()) or None
         try:
@@ -243,14 +250,22 @@ class Spool:
                     counted[of] += len(frame)
 
     def _take_back(self, first: int, size: int, counted: list[int] | None) -> None:
-        """As it was before: ``first`` the newest segment, with ``size`` bytes."""
-        for segment in [number for number in self._sizes if number > first]:
+        """As it was before: ``first`` with ``size`` bytes, and what was begun behind it empty. Needs nothing of a full disk, opens nothing."""
+        newest = max(self._sizes)
+        for segment in [number for number in self._sizes if first < number < newest]:
             self._path(segment).unlink(missing_ok=True)
             del self._sizes[segment], self._droppable[segment]
-        os.close(self._writer)
-        self._writer = os.open(self._path(first), os.O_WRONLY | os.O_APPEND)
-        os.truncate(self._path(first), size)
+        if newest > first:
+            self._sizes[newest], self._droppable[newest] = 0, [0] * len(CLASSES)
         self._sizes[first], self._droppable[first] = size, counted
+        try:
+            os.ftruncate(self._writer, self._sizes[newest])
+            if newest > first:
+                os.truncate(self._path(first), size)
+        except OSError as error:
+            # What is behind the known size is not read; what comes next must not stand behind it.
+            self._torn = True
+            log.error("spool.not_taken_back", segment=newest, error=repr(error))
 
     def _make_room(self, needed: int, spare: int, upto: int) -> tuple[tuple[str, int], ...] | None:
         """Drops what may go for records of rank ``upto``; returns how many of which kind, None where that is too little. May raise OSError."""
