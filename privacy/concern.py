@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from privacy.detectors import PREFILTER
-from privacy.fields import CONTENT_KEYS, FOREIGN_CONTENT_KEYS, NAMES, SECRET_NAME, TEXTS
+from privacy.fields import CONTENT_KEYS, FOREIGN_CONTENT_KEYS, LISTS, NAMES, SECRET_NAME, TEXTS
 from privacy.linear import compiled
 from privacy.redaction import Tally, redact
 from privacy.rules import KEYS_ALONE, STRICTEST
@@ -26,7 +26,10 @@ _CLOSER: Final = compiled(
         )
     )
 )
-_SECTIONS: Final = {name: (NAMES.get(name, ()), TEXTS.get(name, ())) for name in (*NAMES, *TEXTS)}
+_NO_LIST: Final[tuple[str, tuple[str, ...]]] = ("", ())
+_SECTIONS: Final = {
+    name: (NAMES.get(name, ()), TEXTS.get(name, ()), *LISTS.get(name, _NO_LIST)) for name in (*NAMES, *TEXTS, *LISTS)
+}
 _REMEMBERED: Final = 128
 _FEW: Final = 16
 
@@ -90,7 +93,7 @@ def concerns(event: Mapping[str, Any]) -> bool:
     """
     for section, found in event.items():
         if (fields := _SECTIONS.get(section)) is not None:
-            labels, texts = fields
+            labels, texts, several, inner = fields
             for name in labels:
                 label = found.get(name)
                 if label is not None and not plain_label(label):
@@ -98,7 +101,10 @@ def concerns(event: Mapping[str, Any]) -> bool:
             for name in texts:
                 if not plain(found.get(name)):
                     return True
-            if section == "health" and not all(plain(check.get("error")) for check in found.get("checks") or ()):
-                return True
+            if several:
+                for item in found.get(several) or ():
+                    for name in inner:
+                        if not plain(item.get(name)):
+                            return True
     attributes = event.get("attributes") or {}
     return not all(stands(name, value) for name, value in attributes.items())

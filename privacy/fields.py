@@ -62,7 +62,13 @@ TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     "log": ("message",),
     "cost": ("reason",),
 }
-"""Free text by section; besides it ``health.checks[].error`` and the attributes."""
+"""Free text by section; besides it what ``LISTS`` names, and the attributes."""
+
+LISTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "health": ("checks", ("error",)),
+    "metrics": ("samples", ("name", "unit")),
+}
+"""Free text in the items of a section's list. A sample's name carries labels, ``requests{path=/chat}``: whatever an exporter puts there."""
 
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "step": ("step_type", "name"),

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from privacy.concern import plain, plain_label, stands
-from privacy.fields import HOLDS_CONTENT, NAMES, TEXTS
+from privacy.fields import HOLDS_CONTENT, LISTS, NAMES, TEXTS
 from privacy.redaction import Tally, redact
 from privacy.rules import KEYS_ALONE, Rules
 from privacy.sizes import MAX_CONTENT, MAX_LABEL, MAX_VALUE, cut, preview
@@ -72,13 +72,18 @@ class _Treatment:
         for field in NAMES.get(name, ()):
             if isinstance(text := section.get(field), str) and not plain_label(text):
                 changed[field] = self._cut(redact(text, KEYS_ALONE, self.tally), MAX_LABEL)
-        if name == "health" and isinstance(checks := section.get("checks"), list):
-            changed["checks"] = [
-                check | {"error": self._cut(self.cleaner.text(check["error"]), _LONGEST_TEXT)}
-                if isinstance(check, dict) and isinstance(check.get("error"), str)
-                else check
-                for check in checks
-            ]
+        if name in LISTS:
+            several, fields = LISTS[name]
+            if isinstance(items := section.get(several), list):
+                changed[several] = [self._item(item, fields) if isinstance(item, dict) else item for item in items]
+        return changed
+
+    def _item(self, item: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+        changed = dict(item)
+        for field in fields:
+            if isinstance(text := item.get(field), str):
+                cleaned = text if self._usual and plain(text) else self.cleaner.labelled(text)
+                changed[field] = self._cut(cleaned, _LONGEST_TEXT if field == "error" else MAX_LABEL)
         return changed
 
     def attributes(self, given: dict[str, Any], event_id: str, tenant: str) -> dict[str, Any]:
@@ -151,7 +156,7 @@ def treat(event: dict[str, Any], rules: Rules, *, large: LargeContent = "cut") -
     for name, value in event.items():
         if name == "attributes" and isinstance(value, dict):
             given = value
-        elif isinstance(value, dict) and (name in TEXTS or name in NAMES):
+        elif isinstance(value, dict) and (name in TEXTS or name in NAMES or name in LISTS):
             treated[name] = work.section(name, value)
         else:
             treated[name] = value

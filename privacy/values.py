@@ -1,5 +1,6 @@
 """Values of JSON without findings: texts, texts that are JSON themselves, names of fields, numbers that are card numbers."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ _JSON_IN_JSON: Final = 6
 """A text that is JSON is read as such so many times over; below that it is text."""
 SMALLEST_CARD: Final = 10**13
 """Numbers above 16 digits are ids more often than cards, and those of 13 are moments."""
+_BETWEEN_LABELS: Final = re.compile(r"([{},])")
 _NOT_SECRET: Final = frozenset({"", "none", "null", "true", "false", "[key]"})
 
 
@@ -40,6 +42,22 @@ class Cleaner:
                 cleaned = self.value(inner, "", 0, texts_in_texts + 1)
                 return text if cleaned == inner else orjson.dumps(cleaned).decode()
         return redact(text, self.rules, self.tally)
+
+    def labelled(self, text: str) -> str:
+        """``text`` without findings, ``requests{path=/chat,token=…}`` perhaps: a label whose name says it is a secret has none either."""
+        if "=" in text:
+            text = "".join(self._label(part) for part in _BETWEEN_LABELS.split(text))
+        return self.text(text)
+
+    def _label(self, part: str) -> str:
+        name, said, value = part.partition("=")
+        if not said or value.casefold() in _NOT_SECRET:
+            return part
+        if SECRET_NAME.search(name) is None:
+            # By itself: an address would take the sign before it for a part of itself.
+            return f"{name}={self.text(value)}"
+        self.tally.add("KEY")
+        return f"{name}=[KEY]"
 
     def key(self, key: str) -> str:
         """The name of a field without findings."""
