@@ -96,7 +96,8 @@ class GrpcDoor:
                 log.info("otlp.unreadable", signal=signal, media="grpc", error=redact(str(error), STRICTEST, Tally()))
                 await self._refuse(signal, context, CODES[400], str(error))
             if isinstance(outcome, Busy):
-                await self._refuse(signal, context, CODES[503], f"{outcome.reason}: send it again later", outcome.retry_after_s)
+                again = f"{outcome.reason}: send it again later"
+                await self._refuse(signal, context, CODES[outcome.status], again, outcome.retry_after_s)
             OTLP_REQUESTS.labels("grpc", signal, "OK").inc()
             return wire.answer(signal, outcome.rejected, outcome.message)
 

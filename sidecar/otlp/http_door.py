@@ -74,7 +74,7 @@ class HttpDoor:
                 log.info("otlp.unreadable", signal=signal, media=media, error=redact(str(error), STRICTEST, Tally()))
                 return _refuse(media, 400, str(error))
         if isinstance(outcome, Busy):
-            return _refuse(media, 503, f"{outcome.reason}: send it again later", outcome.retry_after_s)
+            return _refuse(media, outcome.status, f"{outcome.reason}: send it again later", outcome.retry_after_s)
         return self._taken(signal, media, outcome)
 
     async def _take(self, signal: Signal, media: str, source: Source, body: bytes) -> Taken | Busy:

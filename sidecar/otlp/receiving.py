@@ -19,7 +19,7 @@ from sidecar.otlp.exports import Export, Group
 from sidecar.otlp.log_records import LogReader
 from sidecar.otlp.measurements import MetricReader
 from sidecar.otlp.reading import LogLine, Point, Span
-from sidecar.otlp.sources import Source
+from sidecar.otlp.sources import Refused, Source
 from sidecar.otlp.traces import Reader
 from sidecar.otlp.wrapping import MOST_SPANS, Traces
 from sidecar.spool import Full
@@ -30,6 +30,8 @@ MOST_BYTES_IN_WORK: Final = 64 * 1024 * 1024
 RETRY_S: Final = 1
 _PIECE: Final = 200
 """Items after which others get their turn: a few milliseconds."""
+_TURN_S: Final = 0.05
+"""Or so long, where items need a closer look."""
 _MOST_TENANTS: Final = 10_000
 
 
@@ -46,7 +48,17 @@ class Busy:
     """Nothing of it is promised: send all of it again after ``retry_after_s``."""
 
     reason: str
-    retry_after_s: int = RETRY_S
+    retry_after_s: float = RETRY_S
+    status: int = 503
+    """429 where it is the sender's doing."""
+
+
+Admission = Callable[[Source, int], Refused | None]
+"""Whether so many items of a request may be kept; else when to send it again."""
+
+
+def _unlimited(_: Source, __: int) -> None:
+    return None
 
 
 class NoRoomError(Exception):
@@ -78,8 +90,10 @@ class Receiver:
         now: Callable[[], int] = time.time_ns,
         most_bytes: int = MOST_BYTES_IN_WORK,
         most_spans: int = MOST_SPANS,
+        admit: Admission = _unlimited,
     ) -> None:
         self._intake = intake
+        self._admit = admit
         self._now = now
         self._most_bytes = most_bytes
         self._most_spans = most_spans
@@ -127,11 +141,17 @@ class Receiver:
 
     @staticmethod
     async def _walk(steps: Iterable[None]) -> None:
+        turn = time.monotonic()
         for number, _ in enumerate(steps):
-            if number % _PIECE == _PIECE - 1:
+            if number % _PIECE == _PIECE - 1 or time.monotonic() - turn > _TURN_S:
                 await asyncio.sleep(0)
+                turn = time.monotonic()
 
     async def _keep(self, signal: str, source: Source, export: Export) -> Taken | Busy:
+        items = export.accepted + export.rejected
+        if (refused := self._admit(source, items)) is not None:
+            OTLP_ITEMS.labels(signal, "limited").inc(items)
+            return Busy(refused.reason, refused.retry_after_s or RETRY_S, refused.status)
         for agent, records in export.records.items():
             outcome = await self._intake.take(source.tenant, agent, records)
             if isinstance(outcome, Full):
