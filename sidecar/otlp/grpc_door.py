@@ -89,7 +89,9 @@ class GrpcDoor:
             try:
                 with self._receiver.room() as room:
                     room.grow(len(body))
-                    outcome = await self._take(signal, source, body)
+                    with self._receiver.arrival(source, signal, body) as arrival:
+                        outcome = await self._take(signal, source, body, arrival.at)
+                        arrival.answered = isinstance(outcome, Taken) and not context.cancelled()
             except NoRoomError as error:
                 await self._refuse(signal, context, CODES[503], f"{error}: send it again later", RETRY_S)
             except UnreadableError as error:
@@ -103,14 +105,14 @@ class GrpcDoor:
 
         return export
 
-    async def _take(self, signal: Signal, source: Source, body: bytes) -> Taken | Busy:
+    async def _take(self, signal: Signal, source: Source, body: bytes, at: int) -> Taken | Busy:
         match signal:
             case "traces":
-                return await self._receiver.traces(source, wire.traces(body))
+                return await self._receiver.traces(source, wire.traces(body), at)
             case "logs":
-                return await self._receiver.logs(source, wire.logs(body))
+                return await self._receiver.logs(source, wire.logs(body), at)
             case "metrics":
-                return await self._receiver.metrics(source, wire.metrics(body))
+                return await self._receiver.metrics(source, wire.metrics(body), at)
 
     @staticmethod
     async def _refuse(signal: Signal, context: _Context, code: int, message: str, retry_after_s: float | None = None) -> NoReturn:

@@ -7,7 +7,7 @@ What an intake has no room for is *busy*, too: nothing is queued here, exporters
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ import structlog
 
 from service.instruments import OTLP_ITEMS, OTLP_TRACES_FORGOTTEN
 from sidecar.intake import Intake
+from sidecar.otlp.arrivals import Arrival, Arrivals
 from sidecar.otlp.exports import Export, Group
 from sidecar.otlp.log_records import LogReader
 from sidecar.otlp.measurements import MetricReader
@@ -98,6 +99,7 @@ class Receiver:
         self._most_bytes = most_bytes
         self._most_spans = most_spans
         self._traces: dict[str, Traces] = {}
+        self._arrivals = Arrivals()
         self.bytes_in_work = 0
 
     @contextmanager
@@ -109,6 +111,10 @@ class Receiver:
         finally:
             self.bytes_in_work -= room.size
 
+    def arrival(self, source: Source, signal: str, body: bytes) -> AbstractContextManager[Arrival]:
+        """When ``body`` came, or came first, where it was not answered then."""
+        return self._arrivals.one(source.tenant, signal, body, self._now())
+
     def fits(self, size: int) -> bool:
         """Whether there is room for ``size`` bytes more."""
         return self.bytes_in_work + size <= self._most_bytes
@@ -118,26 +124,29 @@ class Receiver:
             del self._traces[next(iter(self._traces))]
         return self._traces.setdefault(tenant, Traces(self._most_spans))
 
-    async def traces(self, source: Source, groups: Iterable[Group[Span]]) -> Taken | Busy:
+    async def traces(self, source: Source, groups: Iterable[Group[Span]], at: int | None = None) -> Taken | Busy:
         """The spans of one request."""
         traces, export = self._known(source.tenant), Export()
         forgotten = traces.forgotten
-        await self._walk(Reader(source, traces, self._now).steps(groups, export))
+        await self._walk(Reader(source, traces, self._as_of(at)).steps(groups, export))
         if traces.forgotten != forgotten:
             OTLP_TRACES_FORGOTTEN.inc(traces.forgotten - forgotten)
         return await self._keep("traces", source, export)
 
-    async def logs(self, source: Source, groups: Iterable[Group[LogLine]]) -> Taken | Busy:
+    async def logs(self, source: Source, groups: Iterable[Group[LogLine]], at: int | None = None) -> Taken | Busy:
         """The log records of one request."""
         export = Export()
-        await self._walk(LogReader(source, self._now).steps(groups, export))
+        await self._walk(LogReader(source, self._as_of(at)).steps(groups, export))
         return await self._keep("logs", source, export)
 
-    async def metrics(self, source: Source, groups: Iterable[Group[Point]]) -> Taken | Busy:
+    async def metrics(self, source: Source, groups: Iterable[Group[Point]], at: int | None = None) -> Taken | Busy:
         """The data points of one request."""
         export = Export()
-        await self._walk(MetricReader(source, self._now).steps(groups, export))
+        await self._walk(MetricReader(source, self._as_of(at)).steps(groups, export))
         return await self._keep("metrics", source, export)
+
+    def _as_of(self, at: int | None) -> Callable[[], int]:
+        return self._now if at is None else lambda: at
 
     @staticmethod
     async def _walk(steps: Iterable[None]) -> None:
