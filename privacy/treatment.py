@@ -139,7 +139,7 @@ class _Treatment:
         for name, more in (
             (DROPPED_MARK, cleaner.dropped_bytes),
             (REDACTED_MARK, self.tally.total),
-            (TRUNCATED_MARK, self.truncated),
+            (TRUNCATED_MARK, self.truncated + self.tally.withheld),
         ):
             before = marks.get(name)
             count = more + (before if before.__class__ is int and 0 <= before <= _MOST else 0)
@@ -172,6 +172,6 @@ def treat(event: dict[str, Any], rules: Rules, *, large: LargeContent = "cut") -
         cleaner.dropped,
         cleaner.dropped_bytes,
         dict(work.tally.found),
-        work.truncated,
+        work.truncated + work.tally.withheld,
         tuple(work.large),
     )

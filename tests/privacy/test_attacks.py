@@ -8,7 +8,7 @@ import pytest
 
 from privacy.concern import concerns
 from privacy.letters import Changed, Withheld, original
-from privacy.redaction import Tally, redact
+from privacy.redaction import MOST_LOOKED_AT, Tally, redact
 from privacy.rules import STRICTEST, Rules, ready
 from privacy.treatment import treat
 from schemas.content import ContentPolicy, OwnPattern
@@ -238,6 +238,32 @@ def test_a_hostile_text_of_the_largest_size_costs_seconds_at_most(name: str) -> 
     began = time.process_time()
     redact(HOSTILE[name], STRICTEST, Tally())
     assert time.process_time() - began < 30
+
+
+def test_of_an_event_only_so_much_is_looked_at_closely_and_what_was_not_is_cut_off_where_everybody_sees_it() -> None:
+    """Else a megabyte full of what might be something holds up everybody's events for many seconds."""
+    tally = Tally()
+    once = redact(f"{MAIL} " * 50_000, STRICTEST, tally)
+    assert tally.looked_at <= MOST_LOOKED_AT
+    assert tally.withheld == 1
+    assert once.startswith("[EMAIL] [EMAIL]")
+    assert once.endswith("… [TRUNCATED 1,050,000 characters]")
+    assert MAIL not in once
+    assert "jane" not in once
+    assert len(once) < MOST_LOOKED_AT
+    assert redact(once, STRICTEST, Tally()) == once
+    prompt = {"gen_ai.prompt": [f"{MAIL} " * 5_000, f"{MAIL} " * 5_000], "note": f"again {MAIL}", "plain": "words alone"}
+    treated = treat(event(attributes=prompt), REDACTED)
+    assert MAIL.encode() not in raw(treated.event)
+    assert treated.event["attributes"]["plain"] == "words alone"
+    assert treated.event["attributes"]["agentops.truncated"] == treated.truncated >= 2
+
+
+def test_a_long_text_with_little_in_it_stays_whole() -> None:
+    prose = "The invoice of last week is still open, please look into it. " * 10_000
+    assert cleaned(f"{prose}{MAIL} {prose}") == f"{prose}[EMAIL] {prose}"
+    chinese = "上周的发票还没有付,请看一下。" * 20_000
+    assert cleaned(f"{chinese} {MAIL} {chinese}") == f"{chinese} [EMAIL] {chinese}"
 
 
 def test_what_is_nested_deeper_than_an_event_may_be_does_not_get_through() -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import aiohttp
 import psutil
+import pytest
 
 from schemas.events import Event
 from schemas.reading import MAX_EVENT_BYTES, read_event
+from service.instruments import CONNECTIONS_REFUSED
 from sidecar.intake import SpoolIntake
 from sidecar.listener import Listener
 from sidecar.otlp import wire
@@ -102,6 +104,28 @@ async def test_a_head_that_dribbles_in_is_given_up() -> None:
     await until(cut, "the connection was closed")
     writing.close()
     await listener.stop()
+
+
+async def test_what_is_no_http_and_who_leaves_is_quoted_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A head that is too long may hold a key, and anybody may send one, or half a body, as often as he likes."""
+    listener = Listener(OtlpDoors(SpoolIntake(None), of_a1).application(), "127.0.0.1", 0, "door")  # type: ignore[arg-type]
+    await listener.start()
+    refused = CONNECTIONS_REFUSED.labels("malformed")
+    before = refused._value.get()
+    for sent in (
+        b"POST /v1/traces HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + b"sk-secret" * 2_000 + b"\r\n\r\n",
+        b"sk-secret garbage\r\n\r\n",
+        b"POST /v1/traces HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nx",
+    ):
+        _, writing = await asyncio.open_connection("127.0.0.1", listener.port)
+        writing.write(sent)
+        await writing.drain()
+        writing.write_eof()
+        writing.close()
+    await until(lambda: refused._value.get() >= before + 1, "the long head is refused")
+    await listener.stop()
+    assert "sk-secret" not in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 async def test_requests_together_hold_no_more_than_they_may(tmp_path: Path) -> None:
