@@ -81,6 +81,11 @@ async def test_an_absent_server_is_told_after_the_patience() -> None:
         await connect(NatsSettings(url="nats://someone:secret@127.0.0.1:9"), "test", patience_s=0.5)
 
 
+async def test_a_file_of_the_settings_that_is_none_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(CannotConnectError, match=r"NATS_CREDENTIALS names .*none.creds, which is no file"):
+        await connect(NatsSettings(credentials=tmp_path / "none.creds"), "test", patience_s=60)
+
+
 async def test_credentials_and_port_stay_the_same_over_restarts_and_are_private(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path / "nats")
     await server.start()
