@@ -42,6 +42,7 @@ from agent_manager.waiting import Buckets, Waiting
 from service import logs
 from service.door import HealthDoor
 from service.instruments import LOOP_ERRORS
+from service.leaving import UNUSABLE
 from service.signals import stop_event
 from streams import topology
 from streams.broker import broker
@@ -258,5 +259,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(serve())
     except (AlreadyRunningError, JournalError, OSError) as error:
         print(f"agent_manager: {error}", file=sys.stderr)
-        return 1
+        return UNUSABLE if isinstance(error, JournalError) else 1
     return 0

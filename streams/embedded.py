@@ -7,6 +7,7 @@ Credentials are generated once and live with the data; each user may publish onl
 import asyncio
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -17,7 +18,7 @@ from typing import Final
 import httpx
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from service.ports import free_port, port_is_free
+from service.ports import free_port, listens, port_is_free
 from service.signals import die_with_parent
 from streams.settings import NatsSettings
 
@@ -45,6 +46,7 @@ ROLES: Final[dict[str, list[str]]] = {
         "$KV.budgets.>",
         "$KV.api_keys.>",
         "audit.*.api_keys",
+        "audit.*.dead_letters",
         "$KV.policy_flags.>",
     ],
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
@@ -124,6 +126,28 @@ def _configuration(credentials: Credentials, directory: Path, *, sync_always: bo
         "accounts": {"AGENTOPS": {"jetstream": "enabled", "users": users}},
     }
     return json.dumps(config, indent=1)
+
+
+RECOVERY_S: Final = 180.0
+"""So long a server may read what it stored before it is given up."""
+
+UNRECOVERED: Final = "could not be recovered"
+"""What the server says of a stream whose files it cannot read. It stays so: there is nothing to wait for."""
+
+
+def complaint(answer: httpx.Response) -> str:
+    """What ``/healthz`` complains of, in one line."""
+    try:
+        told = answer.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        told = answer.text
+    return str(told).strip()[:500] or f"status {answer.status_code}"
+
+
+def unrecovered(told: str) -> str:
+    """What ``/healthz`` says of the first stream that is lost, as a person would say it."""
+    found = re.search(r"stream '(?:\S+ > )?(\S+)' " + UNRECOVERED, told)
+    return f"the stream {found[1]} is damaged" if found is not None else told
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -215,11 +239,17 @@ class EmbeddedServer:
 
     async def _healthy(self, patience_s: float, log_path: Path) -> None:
         assert self.process is not None
-        deadline = asyncio.get_running_loop().time() + patience_s
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        deadline = began + patience_s
+        trouble: str | None = None
         async with httpx.AsyncClient(timeout=1.0, trust_env=False) as http:
-            while asyncio.get_running_loop().time() < deadline:
+            while clock() < deadline:
                 if self.process.returncode is not None:
                     break
+                if not self._listens():
+                    # It takes clients only when it has read all that it stored, which takes long where that is much.
+                    deadline = min(clock() + patience_s, began + max(patience_s, RECOVERY_S))
                 try:
                     answer = await http.get(f"{self.monitor_url}/healthz")
                 except httpx.HTTPError:
@@ -227,11 +257,23 @@ class EmbeddedServer:
                     continue
                 if answer.status_code == httpx.codes.OK:
                     return
-                await asyncio.sleep(0.02)
-        await self.stop()
+                trouble = complaint(answer)
+                await asyncio.sleep(0.05)
         tail = log_path.read_text(errors="replace").splitlines()[-5:]
-        msg = f"nats-server did not become healthy within {patience_s:g} s; the end of {log_path}:\n  " + "\n  ".join(tail)
+        await self.stop()
+        if trouble is not None and UNRECOVERED in trouble:
+            msg = f"NATS cannot read what it stored: {unrecovered(trouble)}. Put a backup in the place of {self.directory / 'jetstream'}, or move that away to begin anew; see {log_path}"
+            raise ServerError(msg)
+        told = f" ({trouble})" if trouble is not None else ""
+        msg = (
+            f"nats-server did not become healthy within {clock() - began:.0f} s{told}; the end of {log_path}:\n  "
+            + "\n  ".join(tail)
+        )
         raise ServerError(msg)
+
+    def _listens(self) -> bool:
+        assert self.credentials is not None
+        return listens(self.credentials.port)
 
     async def stop(self, patience_s: float = 8.0) -> None:
         """Asks the server to stop, and makes it after ``patience_s``."""
@@ -259,7 +301,7 @@ class EmbeddedServer:
             answer = await http.get(f"{self.monitor_url}/healthz", timeout=1.0)
         except httpx.HTTPError:
             return None
-        return None if answer.status_code == httpx.codes.OK else answer.text.strip()[:500] or f"status {answer.status_code}"
+        return None if answer.status_code == httpx.codes.OK else complaint(answer)
 
     def is_running(self) -> bool:
         """Whether the child process lives."""

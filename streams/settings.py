@@ -50,6 +50,14 @@ class NatsSettings(BaseSettings):
             for part in self.servers()
         )
 
+    def unreadable(self) -> str | None:
+        """The first of the files named here that is none, by its variable; None where all are there."""
+        for field in ("credentials", "tls_ca", "tls_certificate", "tls_key"):
+            path: Path | None = getattr(self, field)
+            if path is not None and not path.is_file():
+                return f"NATS_{field.upper()} names {path}, which is no file"
+        return None
+
     def tls_context(self) -> ssl.SSLContext | None:
         """The TLS context these settings ask for, if any."""
         if self.tls_ca is None and self.tls_certificate is None:

@@ -20,6 +20,9 @@ WAREHOUSE_SNAPSHOT: Final = "warehouse.snapshot"
 KEYS_AUDITED: Final = "api_keys"
 """Stands for the agent in ``audit.<tenant>.<agent_id>`` where an API key was made, revoked or rotated."""
 
+REPLAYS_AUDITED: Final = "dead_letters"
+"""Stands for the agent in ``audit.<tenant>.<agent_id>`` where dead letters were published again."""
+
 COST_PRICES: Final = "cost.*.prices"
 CONTENT_POLICY: Final = "content.*.policy"
 COST_CORRECTIONS: Final = "cost.*.corrections"
@@ -216,6 +219,14 @@ def command_response(command_id: str) -> str:
 def audit(tenant: str, agent: str) -> str:
     """``audit.<tenant>.<agent_id>``."""
     return f"audit.{token(tenant)}.{token(agent)}"
+
+
+def audited_replays(tenant: str | None = None) -> str:
+    """``audit.<tenant>.dead_letters``: who published dead letters again; without ``tenant`` a filter for all of them.
+
+    A tenant that may not stand in a subject becomes ``unknown``, as it did in the subject of its letters.
+    """
+    return f"audit.{'*' if tenant is None else tenant if is_token(tenant) else UNKNOWN}.{REPLAYS_AUDITED}"
 
 
 def agent_command(agent: str) -> str:

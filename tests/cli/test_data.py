@@ -253,6 +253,20 @@ async def test_dead_letters_are_listed_shown_and_brought_back(server: EmbeddedSe
     assert "replayed 1 dead letter" in replayed.out
     assert "there is no dead letter" in unknown.failed()
     assert await stream_messages(client, topology.TELEMETRY) == 1
+    # What was brought back is told apart from what waits, and not brought back twice by --all.
+    every, waiting, again, told = await asyncio.gather(
+        agentops("dead", "list", "--json", variables=login),
+        agentops("dead", "list", "--waiting", "--json", variables=login),
+        agentops("dead", "replay", "--all", "--reason", "unknown_version", "--json", variables=login),
+        agentops("dead", "show", letter["letter_id"], variables=login),
+    )
+    assert {row["reason"]: row["replayed_at"] is not None for row in every.json()} == {
+        "unknown_version": True,
+        "malformed_json": False,
+    }
+    assert [row["reason"] for row in waiting.json()] == ["malformed_json"]
+    assert again.json() == {"replayed": [], "failed": []}
+    assert "replayed" in told.out
 
 
 async def test_the_topology_is_checked_applied_and_listed(server: EmbeddedServer, client: Client) -> None:
