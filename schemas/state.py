@@ -68,7 +68,21 @@ class AgentRecord(Lenient):
     tags: tuple[Name, ...] = ()
     owner: Name | None = None
     environment_name: Name = "dev"
+    model_type: Name | None = None
+    """The model it mostly asks, as people name it."""
+    provider: Name | None = None
+    """Who serves that model."""
+    capabilities: tuple[Name, ...] = ()
+    """What it can do, for whoever looks for an agent that can."""
+    dependencies: tuple[Token, ...] = ()
+    """Ids of the agents, of the same tenant, that it needs."""
+    configuration: dict[str, JsonValue] = {}
+    """Its own settings, as it reads them; never secrets."""
+    changelog: Text = ""
+    """What is new in this version."""
     metadata: dict[str, JsonValue] = {}
+    created_at: Instant | None = None
+    """When the registry first heard of it."""
     updated_at: Instant
     updated_by: Name
 

@@ -14,7 +14,7 @@ from streams.kv import agent_key
 
 log = structlog.get_logger(__name__)
 
-_NOT_SAID: Final = frozenset({"updated_at", "updated_by"})
+_NOT_SAID: Final = frozenset({"created_at", "updated_at", "updated_by"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Changed:
 
 def compare(found: AgentRecord, kept: AgentRecord | None, now: datetime) -> Same | New | Changed:
     """What ``found`` means beside what the registry keeps; a record to be written carries ``now``."""
-    written = found.model_copy(update={"updated_at": now})
+    created = now if kept is None else kept.created_at or kept.updated_at
+    written = found.model_copy(update={"created_at": created, "updated_at": now})
     if kept is None:
         return New(written)
     fields = tuple(_differences(found, kept))
