@@ -7,8 +7,12 @@ from pydantic import Field, JsonValue
 from schemas.model import Identifier, Instant, Lenient, Name, Text, Token, Wire
 from schemas.sections import FaultKind
 
-CommandName = Literal["start", "stop", "restart", "recover", "status", "inject_fault", "clear_faults", "set_healing"]
-"""``recover`` clears the agent's faults, restarts it and verifies; ``set_healing`` takes ``{"enabled": bool}``."""
+CommandName = Literal[
+    "start", "stop", "restart", "recover", "status", "inject_fault", "clear_faults", "set_healing",
+    "register", "update", "delete", "promote", "rollback", "canary",
+]  # fmt: skip
+"""``recover`` clears the agent's faults, restarts it and verifies; ``set_healing`` takes ``{"enabled": bool}``; those from
+``register`` on change the registry, with the parameters of ``schemas.versions``."""
 
 
 class Command(Wire):

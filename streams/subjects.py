@@ -27,6 +27,11 @@ COST_CORRECTIONS: Final = "cost.*.corrections"
 MANAGER_COMMAND: Final = "agent.manager.command"
 MANAGER_QUERY: Final = "agent.manager.query"
 MANAGER_RESPONSE: Final = "agent.manager.response"
+ANNOUNCED: Final = "agents.hb.>"
+"""Heartbeats of the Synadia agent protocol: ``agents.hb.<agent>.<owner>.<session>``."""
+ANNOUNCED_SERVICE: Final = "$SRV.INFO.agents"
+"""Asks every instance of the micro service ``agents`` of that protocol who it is."""
+
 AGENT_STATUS: Final = "agent.status"
 AGENT_METRICS: Final = "agent.metrics"
 RESERVED_AGENT_ID: Final = "manager"
@@ -216,6 +221,16 @@ def command_response(command_id: str) -> str:
 def audit(tenant: str, agent: str) -> str:
     """``audit.<tenant>.<agent_id>``."""
     return f"audit.{token(tenant)}.{token(agent)}"
+
+
+def registry_history(tenant: str, agent: str) -> str:
+    """``audit.<tenant>.<agent_id>.registry``: every change of what an agent is."""
+    return f"{audit(tenant, agent)}.registry"
+
+
+def registry_history_of(agent: str) -> str:
+    """``audit.*.<agent_id>.registry``: of every tenant's agent of this id; a filter."""
+    return f"audit.*.{token(agent)}.registry"
 
 
 def agent_command(agent: str) -> str:

@@ -8,6 +8,7 @@ from nats.aio.client import Client
 from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.fleet.rows import Fleet, Found, Several, find
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
+from schemas.versions import Releases, Sighting
 from streams import topology
 from streams.kv import BucketMissingError, TypedBucket, Value
 
@@ -29,6 +30,8 @@ async def fleet(client: Client) -> Fleet:
         await _all(client, topology.AGENT_STATES, AgentState),
         await _all(client, topology.OBSERVATIONS, Observation),
         await _all(client, topology.FAULTS, FaultSet),
+        await _all(client, topology.RELEASES, Releases),
+        await _all(client, topology.SIGHTINGS, Sighting),
     )
 
 
