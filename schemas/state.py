@@ -153,10 +153,21 @@ class Observation(Lenient):
     updated_at: Instant
 
 
+class AskedFault(Fault):
+    """A fault with what only its sidecar needs to know; events tell the rest of it, and this in attributes."""
+
+    intensity: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """``throttle``: bytes a second; ``truncate``: bytes that come; ``cpu_pressure``: cores; ``memory_pressure``: megabytes."""
+    seed: Count | None = None
+    """Given: the same requests are struck, in order, whenever it is injected with it."""
+    begins_at: Instant | None = None
+    """Not in force before."""
+
+
 class FaultSet(Lenient):
     """Bucket ``faults``: every fault now asked of an agent. Written by the manager; each has its deadline."""
 
     agent_id: Token
     tenant_id: Token
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[AskedFault | Fault, ...] = ()
     updated_at: Instant

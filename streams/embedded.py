@@ -46,6 +46,7 @@ ROLES: Final[dict[str, list[str]]] = {
         "$KV.api_keys.>",
         "audit.*.api_keys",
         "$KV.policy_flags.>",
+        "$KV.faults.>",
     ],
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
     "sidecar": [*_READ, "telemetry.>", "agent.>"],
