@@ -87,6 +87,9 @@ async def _put(agent: Agent, job: Job, params: Asked, record: AgentRecord, *, cu
     kept = world.registry.record(agent.key)
     before = kept if current else getattr(releases.release(world.registry.versions(agent.key), record.version), "record", None)
     fields = [] if before is None else [one.field for one in releases.differences(before, record)]
+    history = world.registry.versions(agent.key)
+    if not current and history is not None and history.current == record.version:
+        return Refused("refused", f"{record.version} is the current version; what is kept for later needs a version of its own")
     told = {"version": record.version, "current": current or kept is None, "new": kept is None, "changed": fields}
     if params.dry_run:
         return Done(told | {"dry_run": True})
@@ -188,7 +191,7 @@ async def canary(agent: Agent, job: Job) -> Done | Refused | Swap:
     if params.percent != 100:
         return Refused(
             "invalid",
-            f"params.percent is {params.percent}: the local driver runs one instance of an agent, so a trial takes 100",
+            f"params.percent is {params.percent}: the {agent.record.driver if agent.record else ''} driver runs one instance of an agent, so a trial takes 100",
         )
     now = agent.world.clock()
     history = agent.world.registry.versions(agent.key)

@@ -14,6 +14,10 @@ MOST_BYTES: Final = 800_000
 """A bucket's value may be a million."""
 NOT_SAID: Final = frozenset({"created_at", "updated_at", "updated_by"})
 """Fields of a record that do not say what the agent is."""
+_SAID_ONLY: Final = frozenset({
+    "name", "description", "agent_type", "tags", "owner", "capabilities", "dependencies", "changelog", "metadata", "autostart",
+})  # fmt: skip
+"""Fields that tell of an agent without changing how it runs: a version that differs in them alone has proved what it has proved."""
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
 
@@ -57,7 +61,7 @@ def previous_good(history: Releases | None) -> Release | None:
 def added(history: Releases | None, record: AgentRecord, *, now: datetime, by: str, current: bool) -> Releases:
     """``history`` with ``record`` as the release of its version, and as the current one where ``current``.
 
-    A version registered again with another content is not known to be good any more, and begins at ``dev``.
+    A version registered again to run otherwise is not known to be good any more, and begins at ``dev``.
     """
     if history is None:
         history = Releases(agent_id=record.agent_id, tenant_id=record.tenant_id, current=record.version)
@@ -65,7 +69,9 @@ def added(history: Releases | None, record: AgentRecord, *, now: datetime, by: s
     fresh = Release(version=record.version, record=record, registered_at=now, registered_by=by)
     if known is None:
         kept = (*history.releases, fresh)
-    elif differences(known.record, record):
+    elif changes := {one.field for one in differences(known.record, record)}:
+        if changes <= _SAID_ONLY:
+            fresh = known.model_copy(update={"record": record})
         kept = tuple(fresh if one.version == record.version else one for one in history.releases)
     else:
         kept = history.releases

@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import nats.micro
 from nats.micro.service import ServiceConfig
@@ -110,6 +111,8 @@ async def test_what_is_wrong_with_a_registration_is_told_by_field(world: World) 
     assert "params.fields.tenant_id cannot be changed" in await message("update", fields={"tenant_id": "x"})
     assert "there are: 1.0" in await message("rollback", version="0.9")
     assert "name one" in await message("rollback")
+    same = described(world, "one", environment={"A": "b"})
+    assert "needs a version of its own" in await message("register", record=same, current=False)
     assert "takes 100" in await message("canary", version="1.0", percent=10)
 
 
@@ -198,6 +201,35 @@ async def test_a_promotion_needs_every_check_and_a_stage_at_a_time(world: World)
     assert found is not None
     assert found.releases[0].stage == "prod"
     assert [one.change.stage for one in await told(world, "one", 3)] == [None, "staging", "prod"]
+
+
+async def evaluated(world: World, agent: str, score: float, suite: str = "answers", **more: Any) -> None:
+    """What validate would have stored of an evaluation."""
+    event: dict[str, Any] = {
+        "event_version": "v1", "event_id": str(uuid4()), "event_type": "evaluation.completed", "occurred_at": now().isoformat(),
+        "received_at": now().isoformat(), "tenant": {"tenant_id": TENANT}, "run": {"agent_id": agent}, "attributes": {},
+        "evaluation": {"evaluation_id": uuid4().hex, "evaluator": "judge", "score": score, "suite": suite},
+    }  # fmt: skip
+    await world.client.jetstream().publish(f"events.{TENANT}.evaluation", json.dumps(event | more).encode())
+
+
+async def test_a_promotion_may_ask_for_the_latest_evaluation_of_a_suite(world: World) -> None:
+    write_manifest(world.agents, "one", version="1.0")
+    await evaluated(world, "one", 0.99)
+    await world.start()
+    await world.becomes("one", "running")
+    await evaluated(world, "one", 0.95)
+    await evaluated(world, "one", 0.7)
+    await evaluated(world, "one", 0.99, suite="other")
+    await evaluated(world, "two", 0.99)
+    said = await world.tell("promote", "one", to="staging", suite="answers", min_score=0.9, dry_run=True)
+    assert said.result is not None
+    check = said.result["checks"][-1]
+    assert (check["name"], check["passed"]) == ("evaluation", False)
+    assert "scored 0.7; 0.9 is asked for" in check["message"]
+    said = await world.tell("promote", "one", to="staging", suite="other", min_score=0.9, dry_run=True)
+    assert said.result is not None
+    assert said.result["checks"][-1]["passed"] is True
 
 
 async def test_a_version_on_trial_that_is_not_well_is_taken_back_by_itself(world: World) -> None:

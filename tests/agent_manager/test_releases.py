@@ -48,7 +48,10 @@ def test_a_version_registered_with_another_content_must_prove_itself_again() -> 
     found = changed(history("1", "2"), "1", good_at=NOW, stage="prod")
     same = added(found, record("1"), now=NOW, by="x", current=False)
     assert same == found
-    other = added(found, record("1", owner="y"), now=NOW, by="x", current=False)
+    said = release(added(found, record("1", owner="y"), now=NOW, by="x", current=False), "1")
+    assert said is not None
+    assert (said.record.owner, said.good_at, said.stage) == ("y", NOW, "prod")
+    other = added(found, record("1", environment={"LEVEL": "2"}), now=NOW, by="x", current=False)
     kept = release(other, "1")
     assert kept is not None
     assert (kept.good_at, kept.stage, other.current) == (None, "dev", "2")

@@ -59,7 +59,9 @@ def _registry(command: str, result: Mapping[str, Any]) -> str:
             told = "deleted; its history stays"
         case "promote":
             checks = result.get("checks") or []
-            told = f"version {version} promoted from {result.get('from')} to {result.get('to')}"
+            stays = result.get("would_pass") is False
+            told = f"version {version} {'stays at' if stays else 'promoted from'} {result.get('from')}"
+            told += "" if stays else f" to {result.get('to')}"
             told += "".join(
                 f"\n  {'ok' if one.get('passed') else 'NO'}  {one.get('name')}: {one.get('message')}" for one in checks
             )

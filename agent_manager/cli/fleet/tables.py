@@ -8,7 +8,7 @@ from agent_manager.cli import readable
 from agent_manager.cli.fitting import Column
 from agent_manager.cli.fleet.rows import AgentRow
 from schemas.sections import Fault
-from schemas.state import AgentRecord
+from schemas.state import AgentRecord, AskedFault
 from schemas.versions import Releases
 
 AGENT_COLUMNS = (
@@ -28,7 +28,7 @@ def agent_cells(rows: Sequence[AgentRow], now: datetime) -> list[list[str]]:
     return [
         [
             f"{row.tenant_id}/{row.agent_id}" if several else row.agent_id,
-            row.version or readable.NOTHING,
+            f"{row.version or readable.NOTHING}{' on trial' if row.trial else ''}",
             row.status or readable.NOTHING,
             row.health or readable.NOTHING,
             _since(row, now),
@@ -138,6 +138,10 @@ def fault_settings(fault: Fault) -> str:
         said.append(f"{readable.share(fault.rate)} of requests")
     if fault.status_code is not None:
         said.append(f"answer {fault.status_code}")
+    if isinstance(fault, AskedFault):
+        said += [f"intensity {fault.intensity:g}"] if fault.intensity is not None else []
+        said += [f"seed {fault.seed}"] if fault.seed is not None else []
+        said += [f"begins at {fault.begins_at:%H:%M:%S} UTC"] if fault.begins_at is not None else []
     return ", ".join(said) or readable.NOTHING
 
 
