@@ -207,7 +207,8 @@ async def evaluated(world: World, agent: str, score: float, suite: str = "answer
     """What validate would have stored of an evaluation."""
     event: dict[str, Any] = {
         "event_version": "v1", "event_id": str(uuid4()), "event_type": "evaluation.completed", "occurred_at": now().isoformat(),
-        "received_at": now().isoformat(), "tenant": {"tenant_id": TENANT}, "run": {"agent_id": agent}, "attributes": {},
+        "tenant": {"tenant_id": TENANT}, "run": {"agent_id": agent}, "attributes": {},
+        "ingest": {"received_at": now().isoformat(), "sequence": 1, "position": 0},
         "evaluation": {"evaluation_id": uuid4().hex, "evaluator": "judge", "score": score, "suite": suite},
     }  # fmt: skip
     await world.client.jetstream().publish(f"events.{TENANT}.evaluation", json.dumps(event | more).encode())
