@@ -8,6 +8,9 @@ from dashboard.model.moments import milliseconds
 from schemas.sections import Fault
 from schemas.state import AgentRecord, AgentState, FaultSet, Incident, Observation
 
+UNKNOWN_VERSION: Final = "unknown"
+"""What a sidecar says where nobody told it the agent's version."""
+
 HISTORY: Final = 48
 """Points of the latency line on a card."""
 
@@ -193,13 +196,14 @@ def card(parts: AgentParts, now_ms: int) -> dict[str, Any]:
     elif state is not None and head != "HEALTHY":
         reason = state.reason
     name = (record.name if record else None) or (observation.name if observation else None) or parts.agent_id
-    version = (observation.version if observation else None) or (state.version if state else None)
+    told = (part.version for part in (observation, state, record) if part is not None)
+    version = next((one for one in told if one and one != UNKNOWN_VERSION), None)
     return {
         "key": parts.key,
         "id": parts.agent_id,
         "tenant": parts.tenant,
         "name": name,
-        "version": version or (record.version if record else None),
+        "version": version,
         "kind": record.agent_type if record else None,
         "about": record.description if record else "",
         "status": lifecycle(parts),

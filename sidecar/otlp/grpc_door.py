@@ -14,6 +14,8 @@ import grpc
 import grpc.aio
 import structlog
 
+from privacy.redaction import Tally, redact
+from privacy.rules import STRICTEST
 from service.instruments import OTLP_REQUESTS
 from sidecar.listener import CannotStartError
 from sidecar.otlp import wire
@@ -91,7 +93,7 @@ class GrpcDoor:
             except NoRoomError as error:
                 await self._refuse(signal, context, CODES[503], f"{error}: send it again later", RETRY_S)
             except UnreadableError as error:
-                log.info("otlp.unreadable", signal=signal, media="grpc", error=str(error))
+                log.info("otlp.unreadable", signal=signal, media="grpc", error=redact(str(error), STRICTEST, Tally()))
                 await self._refuse(signal, context, CODES[400], str(error))
             if isinstance(outcome, Busy):
                 await self._refuse(signal, context, CODES[503], f"{outcome.reason}: send it again later", outcome.retry_after_s)

@@ -15,6 +15,8 @@ import orjson
 import structlog
 from aiohttp import web
 
+from privacy.redaction import Tally, redact
+from privacy.rules import STRICTEST
 from service.instruments import OTLP_REQUESTS
 from sidecar.otlp.bodies import MOST_BYTES, READ_S, TooLargeError, TooSlowError, UnreadableError, read, unpacked
 from sidecar.otlp.exports import Group
@@ -69,7 +71,7 @@ class HttpDoor:
             except NoRoomError as error:
                 return _closing(_refuse(media, 503, f"{error}: send it again later", RETRY_S))
             except UnreadableError as error:
-                log.info("otlp.unreadable", signal=signal, media=media, error=str(error))
+                log.info("otlp.unreadable", signal=signal, media=media, error=redact(str(error), STRICTEST, Tally()))
                 return _refuse(media, 400, str(error))
         if isinstance(outcome, Busy):
             return _refuse(media, 503, f"{outcome.reason}: send it again later", outcome.retry_after_s)

@@ -141,5 +141,6 @@ class Receiver:
         OTLP_ITEMS.labels(signal, "accepted").inc(export.accepted)
         if export.rejected:
             OTLP_ITEMS.labels(signal, "rejected").inc(export.rejected)
-            log.info("otlp.rejected", signal=signal, items=export.rejected, why=export.message())
+            # Only where: what was wrong is told with the sender's own words, which are the sender's alone.
+            log.info("otlp.rejected", signal=signal, items=export.rejected, loc=export.errors[0].loc)
         return Taken(export.rejected, export.message())

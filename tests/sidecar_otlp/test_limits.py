@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 import psutil
 
+from schemas.events import Event
+from schemas.reading import MAX_EVENT_BYTES, read_event
 from sidecar.intake import SpoolIntake
 from sidecar.listener import Listener
 from sidecar.otlp import wire
@@ -18,7 +20,8 @@ from sidecar.otlp.doors import OtlpDoors
 from sidecar.otlp.receiving import Receiver
 from sidecar.otlp.sources import Source
 from tests.conftest import until
-from tests.sidecar_otlp.spans import chat, request
+from tests.sidecar.test_spool import drain
+from tests.sidecar_otlp.spans import chat, key_values, request
 from tests.sidecar_otlp.test_http import of_a1, opened
 
 HUNDRED_MB = 100_000_000
@@ -48,6 +51,25 @@ async def _refused(here: Any, body: Any, **headers: str) -> bool:
     except aiohttp.ClientError:
         # The door may close before the client has sent what nobody reads.
         return True
+
+
+async def test_a_call_with_megabytes_of_attributes_is_kept_small_enough_and_billed(tmp_path: Path) -> None:
+    """Each attribute is short enough for itself; together they are three times what an event may have."""
+    many = {f"note_{number:03}": "\x01" * 4_000 for number in range(124)}
+    async with opened(tmp_path) as here:
+        call = chat(b"parent00", agentops__why="kept " * 100)
+        call.attributes.extend(key_values(many))
+        assert (await here.post(request(call))).status == 200
+        line = drain(here.spool)[-1].line
+    assert len(line) <= MAX_EVENT_BYTES
+    event = read_event(line)
+    assert isinstance(event, Event)
+    assert event.resource_usage is not None
+    assert (event.event_type, event.resource_usage.input_tokens) == ("model_call.completed", 100)
+    told = event.attributes
+    assert (told["agentops.why"], told["agentops.observed_by"]) == ("kept " * 100, "otel")
+    cut = [name for name in many if "TRUNCATED 4,000 characters" in str(told.get(name))]
+    assert told["agentops.truncated"] == len(cut) > 0
 
 
 async def test_a_body_that_dribbles_in_is_given_up(tmp_path: Path) -> None:
