@@ -66,7 +66,12 @@ async def test_the_page_shows_the_latest_audit(browser: Browser, eager: Dashboar
 
 
 def report(*findings: Finding) -> AuditReport:
-    return AuditReport(datetime.now(UTC), findings, {"EVENTS": {"events": 9}, "validate": {"duplicates": 3, "dead": 1}}, {"a": {"charges": 2}, "b": {"events": 1}})
+    return AuditReport(
+        datetime.now(UTC),
+        findings,
+        {"EVENTS": {"events": 9}, "validate": {"duplicates": 3, "dead": 1}},
+        {"a": {"charges": 2}, "b": {"events": 1}},
+    )
 
 
 def test_errors_come_first_and_what_is_just_being_applied_is_not_told() -> None:
