@@ -26,6 +26,7 @@ from agent_manager.commands.bridge import Bridge
 from agent_manager.commands.desk import Desk
 from agent_manager.discovery.folders import Folders
 from agent_manager.discovery.lookout import Lookout
+from agent_manager.discovery.sightings import Sightings
 from agent_manager.drivers.command_line import CommandLine, sidecar
 from agent_manager.drivers.driver import Instance
 from agent_manager.drivers.local import LocalDriver
@@ -37,6 +38,7 @@ from agent_manager.lifecycle.book import Book
 from agent_manager.lifecycle.fleet import Fleet
 from agent_manager.outbox import Outbox
 from agent_manager.registry.register import Register
+from agent_manager.registry.trials import Trials
 from agent_manager.settings import ManagerSettings
 from agent_manager.waiting import Buckets, Waiting
 from service import logs
@@ -116,9 +118,11 @@ class Manager:
     ) -> None:
         settings = self._settings
         records = Book(topology.REGISTRY, buckets.registry.bucket, buckets.registry.present)
+        versions = Book(topology.RELEASES, buckets.releases.bucket, buckets.releases.present)
         states = Book(topology.AGENT_STATES, buckets.states.bucket, buckets.states.present)
         fault_sets = Book(topology.FAULTS, buckets.faults.bucket, buckets.faults.present)
         outbox = Outbox(client, journal)
+        register = Register(records, versions, outbox)
         http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DOOR_S))
         stack.push_async_callback(http.close)
 
@@ -140,6 +144,7 @@ class Manager:
             states=states,
             faults=fault_sets,
             outbox=outbox,
+            registry=register,
             timings=Timings(
                 tick=timedelta(seconds=settings.tick_s),
                 patience=timedelta(seconds=settings.start_patience_s),
@@ -157,7 +162,7 @@ class Manager:
         for key, observation in buckets.observations.present.items():
             fleet.heard(key, observation)
         folders = Folders(settings.directories(), settings.tenant)
-        lookout = Lookout(folders, Register(records, outbox), fleet, settings.discovery_interval_s, _now)
+        lookout = Lookout(folders, register, fleet, settings.discovery_interval_s, _now)
         lookout.look()
 
         desk = Desk(client, fleet, journal, outbox)
@@ -165,6 +170,9 @@ class Manager:
         subscribers.attach(nats_broker, desk, Bridge(desk, _now()))
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "registry": records.run,
+            "releases": versions.run,
+            "trials": Trials(fleet, timedelta(seconds=settings.good_after_s), settings.tick_s).run,
+            "sightings": Sightings(client, buckets.sightings, register, settings.tenant, settings.sighting_interval_s, _now).run,
             "agent_states": states.run,
             "faults": fault_sets.run,
             "outbox": outbox.run,

@@ -28,6 +28,10 @@ class ManagerSettings(BaseSettings):
     """Whether agents are stopped with the manager. Default: they run on and are adopted by the next one."""
     discovery_interval_s: float = 5.0
     """Between looks at the folders; a look costs a stat per manifest."""
+    sighting_interval_s: float = 30.0
+    """Between questions to agents that announce themselves as the micro service ``agents``; their heartbeats are heard at once."""
+    good_after_s: float = 30.0
+    """A version that has been HEALTHY for this long is one to go back to."""
     tick_s: float = 1.0
     """Each agent is looked at this often even when nothing is heard; what matters wakes it at once."""
     grace_s: float = 10.0

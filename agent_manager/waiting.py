@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from pydantic import BaseModel
 
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
+from schemas.versions import Releases, Sighting
 from streams import topology
 from streams.connect import CannotConnectError, connect
 from streams.kv import BucketMissingError, TypedBucket
@@ -42,6 +43,8 @@ class Buckets:
     states: Opened[AgentState]
     faults: Opened[FaultSet]
     observations: Opened[Observation]
+    releases: Opened[Releases]
+    sightings: Opened[Sighting]
 
 
 class Waiting:
@@ -81,6 +84,8 @@ class Waiting:
                     await _open(client, topology.AGENT_STATES, AgentState),
                     await _open(client, topology.FAULTS, FaultSet),
                     await _open(client, topology.OBSERVATIONS, Observation),
+                    await _open(client, topology.RELEASES, Releases),
+                    await _open(client, topology.SIGHTINGS, Sighting),
                 )
             except (BucketMissingError, nats.errors.Error, TimeoutError, OSError) as error:
                 self("topology", str(error) or repr(error))

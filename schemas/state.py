@@ -68,7 +68,21 @@ class AgentRecord(Lenient):
     tags: tuple[Name, ...] = ()
     owner: Name | None = None
     environment_name: Name = "dev"
+    model_type: Name | None = None
+    """The model it mostly asks, as people name it."""
+    provider: Name | None = None
+    """Who serves that model."""
+    capabilities: tuple[Name, ...] = ()
+    """What it can do, for whoever looks for an agent that can."""
+    dependencies: tuple[Token, ...] = ()
+    """Ids of the agents, of the same tenant, that it needs."""
+    configuration: dict[str, JsonValue] = {}
+    """Its own settings, as it reads them; never secrets."""
+    changelog: Text = ""
+    """What is new in this version."""
     metadata: dict[str, JsonValue] = {}
+    created_at: Instant | None = None
+    """When the registry first heard of it."""
     updated_at: Instant
     updated_by: Name
 
@@ -139,10 +153,21 @@ class Observation(Lenient):
     updated_at: Instant
 
 
+class AskedFault(Fault):
+    """A fault with what only its sidecar needs to know; events tell the rest of it, and this in attributes."""
+
+    intensity: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """``throttle``: bytes a second; ``truncate``: bytes that come; ``cpu_pressure``: cores; ``memory_pressure``: megabytes."""
+    seed: Count | None = None
+    """Given: the same requests are struck, in order, whenever it is injected with it."""
+    begins_at: Instant | None = None
+    """Not in force before."""
+
+
 class FaultSet(Lenient):
     """Bucket ``faults``: every fault now asked of an agent. Written by the manager; each has its deadline."""
 
     agent_id: Token
     tenant_id: Token
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[AskedFault | Fault, ...] = ()
     updated_at: Instant

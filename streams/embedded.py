@@ -48,6 +48,7 @@ ROLES: Final[dict[str, list[str]]] = {
         "audit.*.api_keys",
         "audit.*.dead_letters",
         "$KV.policy_flags.>",
+        "$KV.faults.>",
     ],
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
     "sidecar": [*_READ, "telemetry.>", "agent.>"],

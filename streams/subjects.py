@@ -30,6 +30,11 @@ COST_CORRECTIONS: Final = "cost.*.corrections"
 MANAGER_COMMAND: Final = "agent.manager.command"
 MANAGER_QUERY: Final = "agent.manager.query"
 MANAGER_RESPONSE: Final = "agent.manager.response"
+ANNOUNCED: Final = "agents.hb.>"
+"""Heartbeats of the Synadia agent protocol: ``agents.hb.<agent>.<owner>.<session>``."""
+ANNOUNCED_SERVICE: Final = "$SRV.INFO.agents"
+"""Asks every instance of the micro service ``agents`` of that protocol who it is."""
+
 AGENT_STATUS: Final = "agent.status"
 AGENT_METRICS: Final = "agent.metrics"
 RESERVED_AGENT_ID: Final = "manager"
@@ -227,6 +232,16 @@ def audited_replays(tenant: str | None = None) -> str:
     A tenant that may not stand in a subject becomes ``unknown``, as it did in the subject of its letters.
     """
     return f"audit.{'*' if tenant is None else tenant if is_token(tenant) else UNKNOWN}.{REPLAYS_AUDITED}"
+
+
+def registry_history(tenant: str, agent: str) -> str:
+    """``audit.<tenant>.<agent_id>.registry``: every change of what an agent is."""
+    return f"{audit(tenant, agent)}.registry"
+
+
+def registry_history_of(agent: str) -> str:
+    """``audit.*.<agent_id>.registry``: of every tenant's agent of this id; a filter."""
+    return f"audit.*.{token(agent)}.registry"
 
 
 def agent_command(agent: str) -> str:

@@ -13,12 +13,14 @@ from agent_manager.cli.commands import (
     budgets,
     content,
     dead,
+    drill,
     events,
     faults,
     keys,
     ledger,
     prices,
     query,
+    registering,
     snapshots,
     streams,
     system,
@@ -53,8 +55,10 @@ app.command(rich_help_panel="The system", epilog="Example: agentops up --demo --
 app.command(rich_help_panel="The system", epilog="Example: agentops doctor --json")(system.doctor)
 app.command(rich_help_panel="The system", epilog='Example: eval "$(agentops env)" && nats sub "alerts.>"')(system.env)
 app.command(rich_help_panel="The system")(system.version)
+registering.add_to(agents.app)
 app.add_typer(agents.app, name="agents", rich_help_panel="Agents")
 app.add_typer(faults.app, name="faults", rich_help_panel="Agents")
+app.add_typer(drill.app, name="drill", rich_help_panel="Agents")
 app.add_typer(alerts.app, name="alerts", rich_help_panel="Agents")
 app.add_typer(events.app, name="events", rich_help_panel="Data")
 app.command(

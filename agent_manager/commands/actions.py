@@ -1,11 +1,11 @@
 """What each command does to an agent."""
 
-import json
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from agent_manager.commands import parameters, registry
 from agent_manager.drivers import output
 from agent_manager.healing import faults, incidents
 from agent_manager.healing.verdict import Fit, Sick
@@ -13,7 +13,6 @@ from agent_manager.lifecycle.agent import Agent
 from agent_manager.lifecycle.jobs import Done, Job, Outcome, Refused
 from agent_manager.lifecycle.keeper import Keeper
 from schemas.commands import FaultParams
-from schemas.errors import field_errors
 from schemas.ids import derived_id
 from schemas.model import Text, Wire
 from schemas.sections import FaultKind
@@ -44,18 +43,6 @@ class HealingParams(Wire):
     reason: Text | None = None
 
 
-_Params = TypeVar("_Params", bound=BaseModel)
-
-
-def _params(model: type[_Params], job: Job) -> _Params | Refused:
-    try:
-        return model.model_validate_json(json.dumps(job.command.params))
-    except ValidationError as error:
-        errors = field_errors(error)
-        where = "; ".join(one.told(f"params{one.loc.removeprefix('$')}") for one in errors[:3])
-        return Refused("invalid", where, {"errors": [one.model_dump(exclude_none=True) for one in errors]})
-
-
 async def carry_out(keeper: Keeper, job: Job) -> Outcome:
     """Carries ``job`` out on the keeper's agent; called in its task, so nothing else happens to the agent meanwhile."""
     agent = keeper.agent
@@ -63,17 +50,29 @@ async def carry_out(keeper: Keeper, job: Job) -> Outcome:
         return Refused("expired", f"expired at {job.command.expires_at.isoformat()}, before its turn came")
     match job.command.command:
         case "status":
-            found = _params(NoParams, job)
+            found = parameters.read(NoParams, job)
             return found if isinstance(found, Refused) else Done(status(agent))
         case "inject_fault":
             return await _inject(agent, job)
         case "clear_faults":
             return await _clear(agent, job)
+        case "register":
+            return await registry.register(agent, job)
         case _ if agent.record is None:
             return Refused("refused", f"{agent.agent_id} is not run by this manager: it has no agent.yaml here")
         case "set_healing":
             return await _set_healing(agent, job)
-    found = _params(NoParams, job)
+        case "update":
+            return await registry.update(agent, job)
+        case "delete":
+            return await registry.delete(agent, job)
+        case "promote":
+            return await registry.promote(agent, job)
+        case "rollback":
+            return await _swap(agent, job, await registry.rollback(agent, job))
+        case "canary":
+            return await _swap(agent, job, await registry.canary(agent, job))
+    found = parameters.read(NoParams, job)
     if isinstance(found, Refused):
         return found
     if job.command.command == "stop":
@@ -187,6 +186,20 @@ async def _restart(agent: Agent, job: Job) -> Outcome:
     return await _up(agent)
 
 
+async def _swap(agent: Agent, job: Job, chosen: Done | Refused | registry.Swap) -> Outcome:
+    """Another version in place of the present one, where one was chosen; an agent that is stopped gets it at its next start."""
+    if not isinstance(chosen, registry.Swap):
+        return chosen
+    state = agent.state
+    if state is None or state.desired == "stopped":
+        return Done(chosen.told | {"restarted": False})
+    await _renew(agent, job, f"{chosen.why} by {job.by}")
+    outcome = await _up(agent)
+    if isinstance(outcome, Refused):
+        return Refused(outcome.code, f"version {chosen.told['version']} is current now, but: {outcome.message}", outcome.details)
+    return Done(outcome.result | chosen.told | {"restarted": True})
+
+
 async def _recover(keeper: Keeper, job: Job) -> Outcome:
     """Clears faults, restarts, and waits for HEALTHY."""
     agent = keeper.agent
@@ -220,7 +233,7 @@ async def _recover(keeper: Keeper, job: Job) -> Outcome:
 
 
 async def _set_healing(agent: Agent, job: Job) -> Outcome:
-    params = _params(HealingParams, job)
+    params = parameters.read(HealingParams, job)
     if isinstance(params, Refused):
         return params
     agent.note(healing_enabled=params.enabled)
@@ -229,7 +242,7 @@ async def _set_healing(agent: Agent, job: Job) -> Outcome:
 
 
 async def _inject(agent: Agent, job: Job) -> Outcome:
-    params = _params(FaultParams, job)
+    params = parameters.read(FaultParams, job)
     if isinstance(params, Refused):
         return params
     now = agent.world.clock()
@@ -242,7 +255,7 @@ async def _inject(agent: Agent, job: Job) -> Outcome:
 
 
 async def _clear(agent: Agent, job: Job) -> Outcome:
-    params = _params(ClearParams, job)
+    params = parameters.read(ClearParams, job)
     if isinstance(params, Refused):
         return params
     gone = await agent.clear_faults(params.kind)

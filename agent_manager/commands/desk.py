@@ -102,6 +102,8 @@ class Desk:
 
     def _submit(self, command: Command, user: str, tenant: str, identity: str) -> Outcome | asyncio.Future[Outcome]:
         keeper = self.fleet.find(tenant, command.agent_id)
+        if keeper is None and command.command == "register":
+            keeper = self.fleet.introduced(tenant, command.agent_id)
         if keeper is None:
             return Refused("unknown_agent", f"no agent {command.agent_id!r} of tenant {tenant!r}")
         job = Job(command, user, identity, asyncio.get_running_loop().create_future())

@@ -92,6 +92,12 @@ class Manifest(_Strict):
     tenant: _Tenant | None = None
     tags: tuple[Name, ...] = ()
     owner: Name | None = None
+    model_type: Name | None = None
+    provider: Name | None = None
+    capabilities: tuple[Name, ...] = ()
+    dependencies: tuple[Token, ...] = ()
+    configuration: dict[str, JsonValue] = {}
+    changelog: Text = ""
     metadata: dict[str, JsonValue] = {}
 
 
@@ -171,6 +177,8 @@ def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
         raise ManifestError(problems) from error
     if manifest.agent_id == RESERVED_AGENT_ID:
         raise one("$.agent_id", "is reserved for the manager's own subjects", "Choose another id", manifest.agent_id)
+    if manifest.agent_id in manifest.dependencies:
+        raise one("$.dependencies", "names the agent itself", "Leave it out", manifest.agent_id)
     try:
         directory = (path.parent / (manifest.working_directory or ".")).resolve()
         there = directory.is_dir()
@@ -207,6 +215,12 @@ def _record(manifest: Manifest, directory: Path, *, default_tenant: str, now: da
         tags=manifest.tags,
         owner=manifest.owner,
         environment_name=manifest.environment_name,
+        model_type=manifest.model_type,
+        provider=manifest.provider,
+        capabilities=manifest.capabilities,
+        dependencies=manifest.dependencies,
+        configuration=manifest.configuration,
+        changelog=manifest.changelog,
         metadata=manifest.metadata,
         updated_at=now,
         updated_by=UPDATED_BY,

@@ -16,6 +16,7 @@ from agent_manager.lifecycle import states
 from agent_manager.lifecycle.book import Book
 from agent_manager.lifecycle.reconcile import Absent, Alive, Ended, Seen, status_of
 from agent_manager.outbox import Outbox
+from agent_manager.registry.register import Register
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
 from streams.kv import agent_key
 
@@ -42,6 +43,7 @@ class World:
     states: Book[AgentState]
     faults: Book[FaultSet]
     outbox: Outbox
+    registry: Register
     timings: Timings
     data: Path
     clock: Callable[[], datetime]
@@ -102,6 +104,11 @@ class Agent:
                 ),
             )
         self.wake.set()
+
+    def forgotten(self) -> None:
+        """It is not managed any more."""
+        self.record, self.has_manifest, self.ended = None, False, None
+        self.world.states.remove(self.key)
 
     def heard(self, observation: Observation | None) -> None:
         """Health has judged."""

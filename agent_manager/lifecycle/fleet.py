@@ -54,6 +54,10 @@ class Fleet:
     def _run(self, key: str, keeper: Keeper) -> None:
         self._tasks[key] = asyncio.create_task(keeper.run(), name=f"keeper-{key}")
 
+    def introduced(self, tenant: str, agent: str) -> Keeper:
+        """The keeper of one agent, known or about to be registered."""
+        return self._keeper(tenant, agent)
+
     async def remembered(self, record: AgentRecord) -> None:
         """An agent the registry knows: adopted if it runs. Whether its manifest is still there is seen later."""
         agent = self._keeper(record.tenant_id, record.agent_id).agent

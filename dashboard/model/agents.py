@@ -113,6 +113,14 @@ _OF_MODELS: Final = {
 }
 
 
+_PLAIN: Final = {
+    "blackhole": "no answers",
+    "throttle": "slow bodies",
+    "reset": "connections reset",
+    "truncate": "answers break off",
+}
+
+
 def fault_label(fault: Fault) -> str:
     """``+2,500 ms``, ``100 % errors``: what the fault does."""
     if fault.kind == "latency":
@@ -124,7 +132,7 @@ def fault_label(fault: Fault) -> str:
     if fault.kind.startswith("model_"):
         share = "" if fault.rate is None else f", {fault.rate * 100:g} %"
         return f"{_OF_MODELS[fault.kind]}{share}"
-    return {"crash": "crash", "hang": "hang", "blackhole": "no answers"}[fault.kind]
+    return _PLAIN.get(fault.kind, fault.kind.replace("_", " "))
 
 
 def _faults(parts: AgentParts, now_ms: int) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """A command given to agents, and its outcome printed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nats.aio.client import Client
@@ -11,18 +11,21 @@ from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.fleet import orders, reading
 from agent_manager.cli.fleet.outcomes import sentence
+from agent_manager.cli.fleet.rows import Fleet
 from schemas.commands import CommandName, CommandResponse
 
 
 def tell(
     data: Path | None, agents: Sequence[str] | None, tenant: str | None, command: CommandName, params: dict[str, JsonValue], *,
-    timeout_s: float, as_json: bool,
+    timeout_s: float, as_json: bool, choose: Callable[[Fleet], list[str]] | None = None,
 ) -> None:  # fmt: skip
-    """Gives ``command`` to the named agents (None: all) and prints each outcome; raises CommandFailedError when one failed."""
+    """Gives ``command`` to the named agents (None: all, or those ``choose`` picks) and prints each outcome; raises CommandFailedError when one failed."""
 
     async def work(client: Client, place: Place) -> list[CommandResponse]:
         fleet = await reading.fleet(client)
-        if agents is None:
+        if choose is not None:
+            keys = choose(fleet)
+        elif agents is None:
             keys = [
                 key
                 for key in sorted({*fleet.states, *(fleet.faults if command == "clear_faults" else ())})
