@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agent_manager.drivers import output
+from agent_manager.drivers.driver import StopError
 from agent_manager.healing import faults, incidents
 from agent_manager.healing.verdict import Fit, Sick
 from agent_manager.lifecycle.agent import Agent
@@ -76,6 +77,15 @@ async def carry_out(keeper: Keeper, job: Job) -> Outcome:
     found = _params(NoParams, job)
     if isinstance(found, Refused):
         return found
+    try:
+        return await _run(keeper, job)
+    except StopError as error:
+        return Refused("failed", f"could not be stopped: {error}")
+
+
+async def _run(keeper: Keeper, job: Job) -> Outcome:
+    """What starts and ends instances."""
+    agent = keeper.agent
     if job.command.command == "stop":
         return await _stop(agent, job)
     if not agent.has_manifest:
@@ -108,6 +118,9 @@ def _result(agent: Agent, **more: Any) -> dict[str, Any]:
         "instance_id": state.instance_id,
         "proxy_url": state.proxy_url,
         "sidecar_url": state.sidecar_url,
+        "resource": state.resource,
+        "revision": state.revision,
+        "logs_url": state.logs_url,
         "started_at": None if state.started_at is None else state.started_at.isoformat(),
     }
     return {name: value for name, value in (told | more).items() if value is not None}
@@ -124,18 +137,20 @@ def _instance_of(job: Job) -> str:
 
 async def _up(agent: Agent) -> Outcome:
     """Waits until the instance answers; a start that ends early or never answers is told with its output."""
-    deadline = agent.world.clock() + agent.world.timings.patience
+    deadline = agent.world.clock() + agent.patience
     while True:
         agent.look()
         if agent.ended is not None:
-            tail = output.tail(agent.world.data, agent.agent_id)
+            local = agent.record is not None and agent.record.driver == "local"
+            tail = output.tail(agent.world.data, agent.agent_id) if local else ""
             return Refused("failed", agent.ended.reason, {"output": tail} if tail else {})
         if await agent.check():
             agent.show_status()
             return Done(_result(agent))
         if agent.world.clock() >= deadline:
-            patience = agent.world.timings.patience.total_seconds()
-            return Refused("timeout", f"started, but its sidecar did not answer within {patience:g} s", _result(agent))
+            patience = agent.patience.total_seconds()
+            who = "its sidecar did not answer" if agent.instance and agent.instance.driver == "local" else "it did not come up"
+            return Refused("timeout", f"started, but {who} within {patience:g} s", _result(agent))
         await agent.pause(_LOOK_S)
 
 

@@ -137,8 +137,8 @@ class Keeper:
             draw=self._draw,
             calm=agent.world.calm(),
             has_manifest=agent.has_manifest,
-            patience=agent.world.timings.patience,
-            silence=agent.world.timings.verify,
+            patience=agent.patience,
+            silence=agent.silence,
         )
 
     def _follow(self, seen: Seen, now: datetime) -> None:
