@@ -116,11 +116,16 @@ _ADVICE: Final = {
 }
 
 
+_NO_COMMAND: Final = ("is missing", _ADVICE["missing"])
+
+
 def _advice(kind: str, loc: tuple[int | str, ...], context: dict[str, Any]) -> str:
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])
         near = difflib.get_close_matches(str(loc[-1]), known, n=1)
         return f"Did you mean {near[0]!r}?" if near else f"Remove it; known keys are {', '.join(sorted(known))}"
+    if kind == "string_pattern_mismatch" and loc[0] == "cloud_run":
+        return "Use the name as Google shows it: a-z 0-9 -"
     if kind == "literal_error":
         return f"Choose {context.get('expected', 'a known value')}"
     return _ADVICE.get(kind, "Correct the value")
@@ -174,6 +179,8 @@ def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
             )
             for item in error.errors(include_url=False)[:20]
         )
+        if "command" not in content and content.get("driver", "local") == "local":
+            problems += (ManifestProblem(file, "$.command", None, *_NO_COMMAND),)
         raise ManifestError(problems) from error
     if manifest.agent_id == RESERVED_AGENT_ID:
         raise one("$.agent_id", "is reserved for the manager's own subjects", "Choose another id", manifest.agent_id)
@@ -192,7 +199,7 @@ def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
 def _missing(manifest: Manifest) -> tuple[str, str, str] | None:
     """What the chosen driver needs and the manifest lacks: field, message, advice."""
     if manifest.driver == "local":
-        return None if manifest.command else ("$.command", "is missing", _ADVICE["missing"])
+        return None if manifest.command else ("$.command", *_NO_COMMAND)
     said = manifest.cloud_run
     if said is None:
         return (

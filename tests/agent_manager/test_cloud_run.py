@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,10 +130,9 @@ class _Interrupted:
     ],
 )
 async def test_what_google_refuses_is_explained_with_what_helps(setting: OnCloudRun, trouble: Trouble, said: str) -> None:
-    setting.server.cloud.troubles.append(trouble)
+    setting.server.cloud.troubles.append(replace(trouble))
     with pytest.raises(LaunchError, match=said):
         await setting.driver.start(setting.record(), "i1", None)
-    trouble.times = 0
 
 
 async def test_a_stop_that_is_refused_says_so_and_the_agent_is_known_to_run_on(setting: OnCloudRun) -> None:
