@@ -124,7 +124,7 @@ class OnCloudRun(Setting):
     """A resource at the stand-in for Cloud Run."""
 
     resource = f"{PLACE}/services/one"
-    named: dict[str, str] = {"service": "one"}
+    named: dict[str, Any] = {"service": "one"}
 
     def __init__(self, folder: Path, server: FakeCloudRun) -> None:
         self.server = server
@@ -170,7 +170,7 @@ class OnWorkerPool(OnCloudRun):
     """The same for an agent that only consumes."""
 
     resource = f"{PLACE}/workerPools/one"
-    named: dict[str, str] = {"worker_pool": "one"}
+    named: dict[str, Any] = {"worker_pool": "one"}
 
 
 SETTINGS: dict[str, Callable[[Path, FakeCloudRun], Setting]] = {

@@ -7,11 +7,13 @@ import sys
 
 import grpc
 
+from agent_manager.cli.fleet.rows import Fleet, agent_row
+from agent_manager.cli.fleet.tables import agent_facts
 from agent_manager.drivers.fake_cloud_run.answers import Trouble
 from agent_manager.drivers.fake_cloud_run.cloud import Cloud
 from agent_manager.drivers.fake_cloud_run.server import FakeCloudRun
 from tests.agent_manager.driven import PLACE
-from tests.agent_manager.world import World, write_manifest
+from tests.agent_manager.world import TENANT, World, now, write_manifest
 from tests.conftest import until
 
 SERVICE = f"{PLACE}/services/chat"
@@ -64,6 +66,13 @@ async def test_start_restart_stop_and_a_killed_manager(world: World) -> None:
             again = await world.tell("start", "chat", within_s=60)
             assert again.result is not None
             assert again.result["already_running"] is True
+
+            running = await world.state("chat")
+            assert running is not None
+            shown = dict(agent_facts(agent_row(f"{TENANT}.chat", Fleet({}, {f"{TENANT}.chat": running}, {}, {}), now()), now()))
+            assert shown["cloud run"] == SERVICE
+            assert shown["revision"] in cloud.serving(SERVICE)
+            assert shown["logs"].startswith("https://console.cloud.google.com/logs/")
 
             before = cloud.serving(SERVICE)
             response = await world.tell("restart", "chat", within_s=60)

@@ -209,7 +209,7 @@ def test_an_agent_on_cloud_run_needs_no_command_but_a_place(tmp_path: Path) -> N
         (
             "agent_id: bot\ndriver: cloud_run\ncloud_run: {project: p, region: r, service: A_b}\n",
             "$.cloud_run.service",
-            "Correct",
+            "as Google shows it",
         ),
     ],
 )

@@ -63,6 +63,12 @@ class AgentRow:
     """What was done about the current or latest unhealthy spell."""
     time_to_detect_s: float | None
     time_to_recover_s: float | None
+    resource: str | None = None
+    """The Cloud Run service or worker pool that it is."""
+    revision: str | None = None
+    operation: str | None = None
+    """What Google is doing for it at the moment."""
+    logs_url: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; moments as RFC 3339."""
@@ -113,6 +119,10 @@ def agent_row(key: str, fleet: Fleet, now: datetime) -> AgentRow:
         incident_action=incident.action if incident else None,
         time_to_detect_s=incident.time_to_detect_s if incident else None,
         time_to_recover_s=incident.time_to_recover_s if incident else None,
+        resource=state.resource if state else None,
+        revision=state.revision if state else None,
+        operation=state.operation if state else None,
+        logs_url=state.logs_url if state else None,
     )
 
 
