@@ -217,7 +217,7 @@ async def _recover(keeper: Keeper, job: Job) -> Outcome:
     outcome = await _up(agent)
     if isinstance(outcome, Refused):
         return outcome
-    deadline = now + agent.world.timings.verify
+    deadline = now + agent.silence
     while True:
         agent.look()
         if agent.ended is not None:
@@ -229,7 +229,7 @@ async def _recover(keeper: Keeper, job: Job) -> Outcome:
         if keeper.has_waiting():
             return Refused("failed", f"restarted, not yet HEALTHY ({verdict.reason}) when the next command came", _result(agent))
         if agent.world.clock() >= deadline:
-            limit = agent.world.timings.verify / timedelta(seconds=1)
+            limit = agent.silence / timedelta(seconds=1)
             return Refused("timeout", f"restarted, but not HEALTHY within {limit:g} s: {verdict.reason}", _result(agent))
         await agent.pause(_LOOK_S * 5)
 

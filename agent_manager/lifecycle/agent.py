@@ -121,7 +121,7 @@ class Agent:
     def verdict(self, now: datetime) -> Verdict:
         """What health says of the present instance."""
         started_at = self.instance.started_at if self.instance else None
-        return judge(self.observation, started_at=started_at, verify_within=self.world.timings.verify, now=now)
+        return judge(self.observation, started_at=started_at, verify_within=self.silence, now=now)
 
     def look(self) -> None:
         """Sees whether the instance still lives, and what is said of it."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from agent_manager.drivers import groups
 from agent_manager.drivers.cloud_run.api import AdminApi
@@ -146,7 +146,7 @@ class OnCloudRun(Setting):
         return AgentRecord(**(given | changes))
 
     def unstartable(self) -> tuple[AgentRecord, str]:
-        config = CloudRunConfig(project="demo", region="europe-west1", **dict.fromkeys(self.named, "other"))
+        config = CloudRunConfig(project="demo", region="europe-west1", **{name: cast("Any", "other") for name in self.named})
         return self.record(cloud_run=config), "not found"
 
     def running(self) -> int:

@@ -185,6 +185,27 @@ async def test_an_operation_is_waited_for_by_the_next_manager(setting: OnCloudRu
     assert setting.server.cloud.count(UPDATE[type(setting)]) == 0
 
 
+async def test_a_stop_that_a_killed_manager_had_begun_is_seen_through_by_the_next(setting: OnCloudRun) -> None:
+    record = setting.record()
+    instance = await setting.driver.start(record, "i1", None)
+    await setting.up(instance)
+    setting.server.cloud.operation_s = 0.8
+    stopping = asyncio.create_task(setting.driver.stop(instance, 5))
+    await until(lambda: setting.running() == 0, "Google was asked")
+    await until(lambda: setting.operations[-1] is not None, "the operation is kept")
+    remembered = setting.state(instance).model_copy(update={"operation": setting.operations[-1]})
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    other = setting.another()
+    adopted = await other.adopt(record, remembered)
+    assert adopted is not None
+    assert (await other.stop(adopted, 5)).reason == "scaled to no container"
+    assert setting.settled()
+    assert setting.operations[-1] is None
+    assert await other.adopt(record, remembered) is None
+    await other.close()
+
+
 async def test_while_google_is_away_the_next_manager_believes_what_it_remembers(setting: OnCloudRun) -> None:
     record = setting.record()
     instance = await setting.driver.start(record, "i1", None)

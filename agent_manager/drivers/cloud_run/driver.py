@@ -195,6 +195,8 @@ class CloudRunDriver:
         else:
             mark = changes.mark_of(resource)
             if changes.is_stopped(resource) and not resource.reconciling:
+                if remembered is not None and remembered.operation is not None:
+                    self.operating(record.tenant_id, record.agent_id, None)
                 return None
         if mark is None:
             return None
