@@ -8,11 +8,9 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
 import nats.errors
 import nats.js.errors
 import structlog
@@ -27,8 +25,10 @@ from agent_manager.commands.desk import Desk
 from agent_manager.discovery.folders import Folders
 from agent_manager.discovery.lookout import Lookout
 from agent_manager.discovery.sightings import Sightings
+from agent_manager.drivers.cloud_run.loading import Loading
 from agent_manager.drivers.command_line import CommandLine, sidecar
 from agent_manager.drivers.driver import Instance
+from agent_manager.drivers.kinds import Kinds
 from agent_manager.drivers.local import LocalDriver
 from agent_manager.healing.calm import Calm
 from agent_manager.healing.hearing import Hearing
@@ -53,8 +53,6 @@ from streams.settings import NatsSettings
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-
-_DOOR_S = 0.5
 
 
 def _now() -> datetime:
@@ -123,21 +121,22 @@ class Manager:
         fault_sets = Book(topology.FAULTS, buckets.faults.bucket, buckets.faults.present)
         outbox = Outbox(client, journal)
         register = Register(records, versions, outbox)
-        http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DOOR_S))
-        stack.push_async_callback(http.close)
-
-        async def answers(instance: Instance) -> bool:
-            try:
-                async with http.get(f"{instance.ports.door_url}/healthz") as answer:
-                    return answer.status == HTTPStatus.OK
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                return False
 
         def noticed(instance: Instance) -> None:
             if self._fleet is not None and (keeper := self._fleet.find(instance.tenant_id, instance.agent_id)) is not None:
                 keeper.agent.wake.set()
 
-        driver = LocalDriver(data, dict(os.environ), settings.for_sidecars(self._nats), noticed, self._line)
+        def operating(tenant: str, agent: str, operation: str | None) -> None:
+            if self._fleet is not None and (keeper := self._fleet.find(tenant, agent)) is not None:
+                keeper.agent.note(operation=operation)
+
+        async def local() -> LocalDriver:
+            return LocalDriver(data, dict(os.environ), settings.for_sidecars(self._nats), noticed, self._line)
+
+        cloud_run = Loading(
+            settings.cloud_run_endpoint, settings.cloud_run_patience_s, settings.cloud_run_poll_s, noticed, operating, _now
+        )  # fmt: skip
+        driver = Kinds({"local": local, "cloud_run": cloud_run})
         stack.push_async_callback(driver.close)
         world = World(
             driver=driver,
@@ -154,7 +153,6 @@ class Manager:
             clock=_now,
             draw=random.random,
             calm=self._calm,
-            answers=answers,
         )
         self._fleet = fleet = Fleet(world, carry_out)
         for record in buckets.registry.present.values():

@@ -42,6 +42,12 @@ class ManagerSettings(BaseSettings):
     """A recovery has this long to reach HEALTHY."""
     stop_within_s: float = 6.0
     """Stopping all agents takes no longer than this."""
+    cloud_run_endpoint: str | None = None
+    """``host:port`` of a Cloud Run Admin API without logins, as ``agentops dev fake-cloud-run`` is one; default: Google's own."""
+    cloud_run_poll_s: float = 15.0
+    """Between looks at each Cloud Run agent; Google allows some 50 reads a second in a project and region."""
+    cloud_run_patience_s: float = 60.0
+    """A call that Google turns away for the moment (UNAVAILABLE, RESOURCE_EXHAUSTED, ABORTED) is repeated for this long."""
     sidecar_nats_url: str | None = None
     """Where sidecars find NATS; default: where the manager does."""
     sidecar_nats_user: str | None = None

@@ -13,6 +13,10 @@ MeteredRoute = Literal[
 """Model providers whose calls a sidecar can meter."""
 
 
+DriverName = Literal["local", "cloud_run"]
+"""What runs agents: processes of the manager's machine, or Google Cloud Run."""
+
+
 class ProbeConfig(Lenient):
     """How the sidecar asks whether the agent is alive."""
 
@@ -38,6 +42,26 @@ class HealingConfig(Lenient):
     """A healthy spell of this length forgets earlier restarts."""
 
 
+GoogleProject = Annotated[str, Field(pattern=r"^(?:[a-z0-9.-]{1,63}:)?[a-z0-9-]{1,63}$")]
+GoogleRegion = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+CloudRunName = Annotated[str, Field(pattern=r"^[a-z](?:[-a-z0-9]{0,47}[a-z0-9])?$")]
+
+
+class CloudRunConfig(Lenient):
+    """Which Cloud Run resource an agent is. It is made once by whoever deploys the agent; the manager runs it."""
+
+    project: GoogleProject
+    region: GoogleRegion
+    service: CloudRunName | None = None
+    """Of an agent that answers requests. Either this or ``worker_pool``."""
+    worker_pool: CloudRunName | None = None
+    """Of an agent that only consumes."""
+    instances: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How many containers run while the agent is started."""
+    start_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 240.0
+    """A start or restart has this long to come up: images are pulled and containers probed."""
+
+
 class AgentRecord(Lenient):
     """Registry (bucket ``registry``, history kept): what an agent is, as its manifest says."""
 
@@ -49,8 +73,10 @@ class AgentRecord(Lenient):
     version: Name
     agent_type: Name = "service"
     description: Text = ""
-    driver: Literal["local"] = "local"
-    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    driver: DriverName = "local"
+    command: tuple[str, ...] = ()
+    """What a local agent is started with; Cloud Run starts what its container says."""
+    cloud_run: CloudRunConfig | None = None
     working_directory: str
     environment: dict[str, str] = {}
     """Values may name secrets as ``${VARIABLE}``; they are resolved in the manager, never stored."""
@@ -117,6 +143,14 @@ class AgentState(Lenient):
     proxy_port: Count | None = None
     proxy_url: Name | None = None
     sidecar_url: Name | None = None
+    resource: Name | None = None
+    """Full name of the Cloud Run service or worker pool that it is."""
+    revision: Name | None = None
+    """The revision that serves there."""
+    operation: Name | None = None
+    """The long-running operation at Google that is under way for it; the next manager goes on waiting for it."""
+    logs_url: Text | None = None
+    """Where its logs are read, when not in the manager's data directory."""
     started_at: Instant | None = None
     restarts: Count = 0
     recent_restarts: tuple[Instant, ...] = ()

@@ -13,6 +13,7 @@ from agent_manager.cli.commands import (
     budgets,
     content,
     dead,
+    dev,
     drill,
     events,
     faults,
@@ -77,6 +78,7 @@ app.command(rich_help_panel="Data", epilog="Example: agentops audit --last 1h")(
 app.command(rich_help_panel="Data", epilog="Example: agentops replay --into /tmp/warehouse.duckdb")(snapshots.replay)
 app.add_typer(snapshots.app, name="snapshot", rich_help_panel="Data")
 app.add_typer(streams.app, name="streams", rich_help_panel="Parts")
+app.add_typer(dev.app, name="dev", rich_help_panel="Parts")
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.sidecar)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.gateway)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.processors)

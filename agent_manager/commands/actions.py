@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from agent_manager.commands import parameters, registry
 from agent_manager.drivers import output
+from agent_manager.drivers.driver import StopError
 from agent_manager.healing import faults, incidents
 from agent_manager.healing.verdict import Fit, Sick
 from agent_manager.lifecycle.agent import Agent
@@ -75,6 +76,15 @@ async def carry_out(keeper: Keeper, job: Job) -> Outcome:
     found = parameters.read(NoParams, job)
     if isinstance(found, Refused):
         return found
+    try:
+        return await _run(keeper, job)
+    except StopError as error:
+        return Refused("failed", f"could not be stopped: {error}")
+
+
+async def _run(keeper: Keeper, job: Job) -> Outcome:
+    """What starts and ends instances."""
+    agent = keeper.agent
     if job.command.command == "stop":
         return await _stop(agent, job)
     if not agent.has_manifest:
@@ -107,6 +117,9 @@ def _result(agent: Agent, **more: Any) -> dict[str, Any]:
         "instance_id": state.instance_id,
         "proxy_url": state.proxy_url,
         "sidecar_url": state.sidecar_url,
+        "resource": state.resource,
+        "revision": state.revision,
+        "logs_url": state.logs_url,
         "started_at": None if state.started_at is None else state.started_at.isoformat(),
     }
     return {name: value for name, value in (told | more).items() if value is not None}
@@ -123,18 +136,20 @@ def _instance_of(job: Job) -> str:
 
 async def _up(agent: Agent) -> Outcome:
     """Waits until the instance answers; a start that ends early or never answers is told with its output."""
-    deadline = agent.world.clock() + agent.world.timings.patience
+    deadline = agent.world.clock() + agent.patience
     while True:
         agent.look()
         if agent.ended is not None:
-            tail = output.tail(agent.world.data, agent.agent_id)
+            local = agent.record is not None and agent.record.driver == "local"
+            tail = output.tail(agent.world.data, agent.agent_id) if local else ""
             return Refused("failed", agent.ended.reason, {"output": tail} if tail else {})
         if await agent.check():
             agent.show_status()
             return Done(_result(agent))
         if agent.world.clock() >= deadline:
-            patience = agent.world.timings.patience.total_seconds()
-            return Refused("timeout", f"started, but its sidecar did not answer within {patience:g} s", _result(agent))
+            patience = agent.patience.total_seconds()
+            who = "its sidecar did not answer" if agent.instance and agent.instance.driver == "local" else "it did not come up"
+            return Refused("timeout", f"started, but {who} within {patience:g} s", _result(agent))
         await agent.pause(_LOOK_S)
 
 
@@ -215,7 +230,7 @@ async def _recover(keeper: Keeper, job: Job) -> Outcome:
     outcome = await _up(agent)
     if isinstance(outcome, Refused):
         return outcome
-    deadline = now + agent.world.timings.verify
+    deadline = now + agent.silence
     while True:
         agent.look()
         if agent.ended is not None:
@@ -227,7 +242,7 @@ async def _recover(keeper: Keeper, job: Job) -> Outcome:
         if keeper.has_waiting():
             return Refused("failed", f"restarted, not yet HEALTHY ({verdict.reason}) when the next command came", _result(agent))
         if agent.world.clock() >= deadline:
-            limit = agent.world.timings.verify / timedelta(seconds=1)
+            limit = agent.silence / timedelta(seconds=1)
             return Refused("timeout", f"restarted, but not HEALTHY within {limit:g} s: {verdict.reason}", _result(agent))
         await agent.pause(_LOOK_S * 5)
 

@@ -67,7 +67,7 @@ class Fleet:
         agent.record = record
         state = agent.state
         assert state is not None
-        instance = await self.world.driver.adopt(record.tenant_id, record.agent_id, state)
+        instance = await self.world.driver.adopt(record, state)
         if instance is not None:
             agent.adopted(instance)
         elif state.pid is not None:

@@ -73,6 +73,12 @@ class AgentRow:
     """How far its current version is trusted."""
     trial: str | None
     """The version that is on trial."""
+    resource: str | None = None
+    """The Cloud Run service or worker pool that it is."""
+    revision: str | None = None
+    operation: str | None = None
+    """What Google is doing for it at the moment."""
+    logs_url: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; moments as RFC 3339."""
@@ -146,6 +152,10 @@ def agent_row(key: str, fleet: Fleet, now: datetime) -> AgentRow:
         environment=record.environment_name if record else None,
         stage=current.stage if current else None,
         trial=history.canary.version if history and history.canary else None,
+        resource=state.resource if state else None,
+        revision=state.revision if state else None,
+        operation=state.operation if state else None,
+        logs_url=state.logs_url if state else None,
     )
 
 

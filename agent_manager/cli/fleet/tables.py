@@ -81,6 +81,7 @@ def agent_facts(row: AgentRow, now: datetime) -> list[tuple[str, str]]:
         ("self-healing", readable.NOTHING if row.healing is None else "on" if row.healing else "off"),
         ("faults", ", ".join(row.faults) or "none"),
         ("last incident", _incident(row)),
+        *_on_cloud_run(row),
     ]  # fmt: skip
 
 
@@ -116,6 +117,17 @@ def record_facts(record: AgentRecord | None, history: Releases | None, now: date
         what = f"{', '.join(mark for mark in marks if mark)}; {readable.age(one.registered_at, now)} by {one.registered_by}"
         told.append((f"version {one.version}", f"{what}{f': {one.record.changelog}' if one.record.changelog else ''}"))
     return told
+
+
+def _on_cloud_run(row: AgentRow) -> list[tuple[str, str]]:
+    if row.resource is None:
+        return []
+    return [
+        ("cloud run", row.resource),
+        ("revision", row.revision or readable.NOTHING),
+        ("under way", row.operation or "nothing"),
+        ("logs", row.logs_url or readable.NOTHING),
+    ]
 
 
 FAULT_COLUMNS = (
