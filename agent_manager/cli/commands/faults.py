@@ -60,13 +60,14 @@ def clear(
     data: Data = None, tenant: OneTenant = None, timeout: Timeout = 30, as_json: Json = False,
 ) -> None:  # fmt: skip
     """End an agent's faults now."""
+    from agent_manager.cli.fleet.bulk import Everyone
     from agent_manager.cli.fleet.telling import tell
 
     if (agent is None) != everyone:
         raise CommandFailedError("whose faults?", "Name an agent (`agentops faults clear chat-service`) or give --all", code=2)
     tell(
         data,
-        [agent] if agent else None,
+        [agent] if agent else Everyone(),
         tenant,
         "clear_faults",
         {"kind": kind} if kind else {},

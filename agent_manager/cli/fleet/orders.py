@@ -1,8 +1,6 @@
 """Commands to the agent manager: published with an acknowledgement, answered on a subject of their own."""
 
-import asyncio
 import getpass
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -92,8 +90,3 @@ def _failed(command: Command, code: Any, message: str) -> CommandResponse:
         status="error", command=command.command, agent_id=command.agent_id, command_id=command.command_id,
         error=CommandError(code=code, message=message), timestamp=datetime.now(UTC),
     )  # fmt: skip
-
-
-async def give_all(client: Client, place: Place, orders: Sequence[Order], timeout_s: float) -> list[CommandResponse]:
-    """Every order at once; answers in the order of ``orders``."""
-    return list(await asyncio.gather(*(give(client, place, order, timeout_s) for order in orders)))
