@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from service.ports import free_port, listens, port_is_free
 from service.signals import die_with_parent
 from streams.settings import NatsSettings
+from streams.users import Users, entry
 
 MAX_PAYLOAD: Final = 2 * 1024 * 1024
 """Twice what a door takes, so that a rejected megabyte still fits with its reason."""
@@ -53,6 +55,7 @@ ROLES: Final[dict[str, list[str]]] = {
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
     "sidecar": [*_READ, "telemetry.>", "agent.>"],
     "gateway": [*_READ, "telemetry.>"],
+    "api": [*_READ, "command.*.api.*", "query.>", "$KV.registry.>", "$KV.acknowledgements.>", "audit.*.api_calls"],
 }
 """What each user may publish. Subscribing is open on loopback; payloads carry no secrets."""
 
@@ -69,8 +72,13 @@ DENIED: Final[dict[str, list[str]]] = {
     "dashboard": _NO_CHANGES,
     "sidecar": [*_NO_CHANGES, "agent.manager.>"],
     "gateway": _NO_CHANGES,
+    "api": _NO_CHANGES,
 }
 """What of that they may not: change streams, take work from the queues, speak to the manager as a trusted caller."""
+
+
+USERS_FILE: Final = "users.json"
+CONFIGURATION_FILE: Final = "nats.conf"
 
 
 class ServerError(RuntimeError):
@@ -97,6 +105,45 @@ def binary() -> str:
     return found
 
 
+def read_users(directory: Path) -> Users:
+    """The logins people have added; raises ServerError where their file is damaged: without it nobody of them could log in."""
+    path = directory / USERS_FILE
+    try:
+        return Users.model_validate_json(path.read_bytes()) if path.exists() else Users()
+    except ValidationError as error:
+        raise ServerError(
+            f"{path} is damaged: restore it, or move it away and add the users anew (agentops auth user add)"
+        ) from error
+
+
+def keep_users(directory: Path, users: Users) -> None:
+    """Writes the logins, and the server's configuration where there is one; ``reload`` makes a running server take them."""
+    write_private(directory / USERS_FILE, users.model_dump_json(indent=1, exclude_none=True))
+    path = directory / CONFIGURATION_FILE
+    if path.exists():
+        config = json.loads(path.read_bytes())
+        account = config["accounts"]["AGENTOPS"]
+        account["users"] = [user for user in account["users"] if user["user"] in ROLES] + [entry(user) for user in users.active()]
+        write_private(path, json.dumps(config, indent=1))
+
+
+def reload(directory: Path) -> bool:
+    """Makes the server running in ``directory`` read its configuration anew: who is connected stays so, unless its login is gone or other.
+
+    False where none runs.
+    """
+    try:
+        pid = int((directory / "nats-server.pid").read_text())
+        line = Path(f"/proc/{pid}/cmdline")
+        ours = str(directory / CONFIGURATION_FILE).encode()
+        if line.parent.parent.exists() and ours not in line.read_bytes().split(b"\0"):
+            return False
+        os.kill(pid, signal.SIGHUP)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _configuration(credentials: Credentials, directory: Path, *, sync_always: bool) -> str:
     users = [
         {
@@ -109,7 +156,7 @@ def _configuration(credentials: Credentials, directory: Path, *, sync_always: bo
             },
         }
         for user, password in credentials.passwords.items()
-    ]
+    ] + [entry(user) for user in read_users(directory).active()]
     config = {
         "host": "127.0.0.1",
         "port": credentials.port,
@@ -151,7 +198,7 @@ def unrecovered(told: str) -> str:
     return f"the stream {found[1]} is damaged" if found is not None else told
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Whole or not at all: a full disk must not cost the passwords that were there."""
     beside = path.with_name(f"{path.name}.new")
     beside.touch(mode=0o600)
@@ -188,7 +235,7 @@ class EmbeddedServer:
         known = kept.passwords if kept else {}
         passwords = known | {user: secrets.token_urlsafe(24) for user in ROLES if user not in known}
         credentials = Credentials(port=port, monitor_port=monitor, passwords=passwords)
-        _write_private(path, credentials.model_dump_json(indent=1))
+        write_private(path, credentials.model_dump_json(indent=1))
         return credentials
 
     def settings(self, user: str = "system") -> NatsSettings:
@@ -209,12 +256,15 @@ class EmbeddedServer:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self.credentials = self._load()
-            _write_private(
-                self.directory / "nats.conf", _configuration(self.credentials, self.directory, sync_always=self.sync_always)
+            write_private(
+                self.directory / CONFIGURATION_FILE,
+                _configuration(self.credentials, self.directory, sync_always=self.sync_always),
             )
         except PermissionError as error:
             msg = f"cannot write to {error.filename}: choose another data directory with --data, or fix its permissions"
             raise ServerError(msg) from error
+        except ServerError:
+            raise
         except (OSError, ValueError) as error:
             msg = f"the data directory {self.directory} is not usable: {error}. Move it away or choose another with --data"
             raise ServerError(msg) from error
@@ -225,7 +275,7 @@ class EmbeddedServer:
         with log_path.open("ab") as output:
             # Its own session: a Ctrl-C in the terminal reaches us alone, and we stop it last.
             self.process = await asyncio.create_subprocess_exec(
-                binary(), "-c", str(self.directory / "nats.conf"), stdout=output, stderr=output, start_new_session=True,
+                binary(), "-c", str(self.directory / CONFIGURATION_FILE), stdout=output, stderr=output, start_new_session=True,
                 env={"GOMEMLIMIT": _MEMORY_LIMIT} | os.environ,
                 preexec_fn=die_with_parent if self.dies_with_parent else None,
             )  # fmt: skip

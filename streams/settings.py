@@ -34,6 +34,8 @@ class NatsSettings(BaseSettings):
     """Certificate authority to trust; giving it turns TLS on."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    inbox_prefix: str | None = None
+    """Where answers to our requests come: users made by ``agentops auth user add`` may listen nowhere but at ``_INBOX_<user>``."""
     connect_timeout_s: float = 5.0
     """For one attempt."""
     reconnect_wait_s: float = 0.5
@@ -81,6 +83,8 @@ class NatsSettings(BaseSettings):
             given["user"] = self.user
         if self.password is not None:
             given["password"] = self.password.get_secret_value()
+        if self.inbox_prefix is not None:
+            given["inbox_prefix"] = self.inbox_prefix
         if self.token is not None:
             given["token"] = self.token.get_secret_value()
         if self.credentials is not None:

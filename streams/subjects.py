@@ -11,12 +11,15 @@ ALL_LEDGER: Final = "ledger.>"
 ALL_ALERTS: Final = "alerts.>"
 ALL_COMMANDS: Final = "command.>"
 ALL_AUDIT: Final = "audit.>"
+ALL_QUERIES: Final = "query.>"
 COVERED_VALIDATE: Final = "covered.validate.>"
 COVERED_COST: Final = "covered.cost.>"
 
 WAREHOUSE_SNAPSHOT: Final = "warehouse.snapshot"
 """Asks the aggregate for a snapshot of its warehouse."""
 
+API_AUDITED: Final = "api_calls"
+"""Stands for the agent in ``audit.<tenant>.<agent_id>`` where somebody changed something through the REST API."""
 KEYS_AUDITED: Final = "api_keys"
 """Stands for the agent in ``audit.<tenant>.<agent_id>`` where an API key was made, revoked or rotated."""
 
@@ -214,6 +217,16 @@ def alerts_matching(tenant: str | None, severity: str | None) -> str:
 def command(tenant: str, user: str, agent: str) -> str:
     """``command.<tenant>.<user>.<agent_id>``: publish permission pins the user token."""
     return f"command.{token(tenant)}.{token(user)}.{token(agent)}"
+
+
+def commands_of(tenant: str, user: str) -> str:
+    """``command.<tenant>.<user>.*``: what ``user`` may ask of a tenant's agents, ``*`` for every tenant's; a permission."""
+    return f"command.{tenant if tenant == '*' else token(tenant)}.{token(user)}.*"
+
+
+def command_response_to(user: str, command_id: str) -> str:
+    """``agent.manager.response.<user>.<command_id>``: the same answer where its sender alone may listen."""
+    return f"{MANAGER_RESPONSE}.{token(user)}.{token(command_id)}"
 
 
 def command_response(command_id: str) -> str:

@@ -10,6 +10,7 @@ import typer
 from agent_manager.cli.commands import (
     agents,
     alerts,
+    auth,
     budgets,
     content,
     dead,
@@ -69,6 +70,7 @@ app.command(
     add_help_option=False,
 )(query.query)
 app.add_typer(budgets.app, name="budgets", rich_help_panel="Data")
+app.add_typer(auth.app, name="auth", rich_help_panel="Parts")
 app.add_typer(keys.app, name="keys", rich_help_panel="Parts")
 app.add_typer(content.app, name="content", rich_help_panel="Data")
 app.add_typer(prices.app, name="prices", rich_help_panel="Money")

@@ -90,13 +90,12 @@ def spread(
     )
     tell(
         data,
-        None,
+        lambda fleet: chosen(fleet, tenant=tenant, tag=tag, percent=percent, seed=seed),
         tenant,
         "inject_fault",
         params,
         timeout_s=timeout,
         as_json=as_json,
-        choose=lambda fleet: chosen(fleet, tenant=tenant, tag=tag, percent=percent, seed=seed),
     )
 
 
@@ -110,6 +109,7 @@ def clear(
     data: Data = None, tenant: OneTenant = None, timeout: Timeout = 30, as_json: Json = False,
 ) -> None:  # fmt: skip
     """End an agent's faults now."""
+    from agent_manager.cli.fleet.bulk import Everyone
     from agent_manager.cli.fleet.telling import tell
 
     if everyone and kind is None:
@@ -121,7 +121,7 @@ def clear(
         raise CommandFailedError("whose faults?", "Name an agent (`agentops faults clear chat-service`) or give --all", code=2)
     tell(
         data,
-        [agent] if agent else None,
+        [agent] if agent else Everyone(),
         tenant,
         "clear_faults",
         {"kind": kind} if kind else {},
