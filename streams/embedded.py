@@ -55,7 +55,6 @@ ROLES: Final[dict[str, list[str]]] = {
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
     "sidecar": [*_READ, "telemetry.>", "agent.>"],
     "gateway": [*_READ, "telemetry.>"],
-    "api": [*_READ, "command.*.api.*", "query.>", "$KV.registry.>", "$KV.acknowledgements.>", "audit.*.api_calls"],
 }
 """What each user may publish. Subscribing is open on loopback; payloads carry no secrets."""
 
@@ -72,7 +71,6 @@ DENIED: Final[dict[str, list[str]]] = {
     "dashboard": _NO_CHANGES,
     "sidecar": [*_NO_CHANGES, "agent.manager.>"],
     "gateway": _NO_CHANGES,
-    "api": _NO_CHANGES,
 }
 """What of that they may not: change streams, take work from the queues, speak to the manager as a trusted caller."""
 

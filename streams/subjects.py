@@ -18,8 +18,6 @@ COVERED_COST: Final = "covered.cost.>"
 WAREHOUSE_SNAPSHOT: Final = "warehouse.snapshot"
 """Asks the aggregate for a snapshot of its warehouse."""
 
-API_AUDITED: Final = "api_calls"
-"""Stands for the agent in ``audit.<tenant>.<agent_id>`` where somebody changed something through the REST API."""
 KEYS_AUDITED: Final = "api_keys"
 """Stands for the agent in ``audit.<tenant>.<agent_id>`` where an API key was made, revoked or rotated."""
 

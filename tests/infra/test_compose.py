@@ -31,7 +31,6 @@ SECRETS = {
     "AGENTOPS_DASHBOARD_NATS_PASSWORD": "dashboard-password-for-tests",
     "AGENTOPS_SIDECAR_PASSWORD": "sidecar-password-for-tests",
     "AGENTOPS_GATEWAY_NATS_PASSWORD": "gateway-password-for-tests",
-    "AGENTOPS_API_NATS_PASSWORD": "api-password-for-tests",
     "AGENTOPS_DASHBOARD_PASSWORD": "page-password-for-tests",
 }
 
