@@ -18,6 +18,17 @@ BUILT_IN: Final = ("system", "operator", "dashboard", "sidecar", "gateway", "api
 
 _SHOWN_BUCKETS: Final = ("registry", "agent_states", "observations", "faults")
 """What every reader may see: no secrets, no hashes."""
+_FOLLOWED_BUCKETS: Final = (
+    *_SHOWN_BUCKETS,
+    "releases",
+    "sightings",
+    "acknowledgements",
+    "budgets",
+    "budget_flags",
+    "prices",
+    "policy_flags",
+)
+"""What those who see every tenant may follow; the command line does."""
 
 Hash = Annotated[str, StringConstraints(pattern=r"^\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}$")]
 
@@ -69,11 +80,21 @@ def publishes(user: User) -> list[str]:
     if user.everywhere:
         # A question names its tenant in its body, where no server can check it.
         allowed += [subjects.ALL_QUERIES, subjects.MANAGER_QUERY]
-        allowed += [
-            f"$JS.API.CONSUMER.{verb}.KV_{bucket}.>"
-            for bucket in _SHOWN_BUCKETS
-            for verb in ("CREATE", "MSG.NEXT", "DELETE", "INFO")
-        ]
+        for bucket in _FOLLOWED_BUCKETS:
+            # Some clients name the consumer they make in its subject, others do not.
+            allowed += [f"$JS.API.CONSUMER.{verb}.KV_{bucket}.>" for verb in ("CREATE", "MSG.NEXT", "DELETE", "INFO")]
+            allowed += [f"$JS.API.CONSUMER.CREATE.KV_{bucket}", f"$JS.API.DIRECT.GET.KV_{bucket}.>"]
+        shown = (
+            "TELEMETRY",
+            "EVENTS",
+            "LEDGER",
+            "ALERTS",
+            "COMMANDS",
+            "AUDIT",
+            *(f"KV_{bucket}" for bucket in _FOLLOWED_BUCKETS),
+        )
+        allowed += [f"$JS.API.STREAM.INFO.{stream}" for stream in shown]
+        allowed += [f"$JS.API.STREAM.MSG.GET.{stream}" for stream in ("EVENTS", "LEDGER", "ALERTS")]
         if user.role != "viewer":
             allowed.append("$KV.acknowledgements.>")
         if user.role == "admin":

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
 from pydantic import SecretStr
 
+from schemas.state import AgentState
 from streams.connect import CannotConnectError, connect
 from streams.embedded import EmbeddedServer
 from tests.cli.calling import agentops, operator
@@ -121,6 +123,26 @@ async def test_a_viewer_commands_nobody(server: EmbeddedServer, tmp_path: Path, 
             assert await outsider.refused("publish", subject), subject
     for subject in ("query.spend", "agent.manager.query"):
         assert not await outsider.refused("publish", subject), subject
+
+
+@pytest.mark.parametrize(
+    "asked", ["agents list", "faults list", "alerts list", "budgets list", "prices list", "agents stop --all --dry-run"]
+)
+async def test_who_belongs_to_every_tenant_uses_the_command_line(
+    server: EmbeddedServer, client: Client, tmp_path: Path, asked: str
+) -> None:
+    await client.jetstream().publish(
+        "$KV.agent_states.acme.chat",
+        AgentState(
+            agent_id="chat", tenant_id="acme", desired="running", status="running", version="1", updated_at=datetime.now(UTC)
+        ).model_dump_json().encode(),
+    )  # fmt: skip
+    variables = await login(server, tmp_path, "carol", "operator", "*")
+    said = await agentops(*asked.split(), variables={**operator(server), **variables})
+    assert said.code in {0, 1}, said.err
+    assert "NATS" not in said.err
+    if "agents" in asked:
+        assert "chat" in said.out
 
 
 async def test_a_login_added_replaced_and_revoked_disturbs_nobody_else(
