@@ -92,7 +92,7 @@ def concerns(event: Mapping[str, Any]) -> bool:
     For tenants without patterns of their own; theirs may match anything.
     """
     for section, found in event.items():
-        if (fields := _SECTIONS.get(section)) is not None:
+        if found is not None and (fields := _SECTIONS.get(section)) is not None:
             labels, texts, several, inner = fields
             for name in labels:
                 label = found.get(name)

@@ -172,7 +172,8 @@ def test_whatever_is_named_as_a_secret_gets_a_closer_look(name: str, before: str
         return
     made = event("run.started", attributes={"a": 1, name: "abc"})
     assert concerns(made)
-    assert treat(made, STRICTEST).found.get("KEY", 0) >= 1
+    found = treat(made, STRICTEST)
+    assert found.found.get("KEY", 0) >= 1 or found.dropped == 1
 
 
 @settings(max_examples=300, deadline=None)
