@@ -201,6 +201,43 @@ def _otlp(results: Mapping[str, Any]) -> Table:
     return table
 
 
+def _metering(results: Mapping[str, Any]) -> Table:
+    found = results["metering"]
+    table = Table(
+        "calls", "calls/s", "first event p50 ms", "p99", "added p50 ms", "p99", "CPU ms a call", title="Metering proxy",
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    table.add_row("provider alone, 100 at once", number(found.get("straight_per_s")), *["–"] * 5)
+    columns = ("calls_per_s", "first_p50_ms", "first_p99_ms", "added_p50_ms", "added_p99_ms", "cpu_ms_per_call")
+    for key, name in (("sidecar", "sidecar"), ("litellm", "LiteLLM")):
+        for load, row in found.get(key, {}).items():
+            if load == "told":
+                table.add_row(f"{name}: {row}", *["–"] * 6)
+            elif load == "at_once":
+                _row(table, f"{name}, 100 at once", row, *columns)
+            elif load.isdecimal():
+                _row(table, f"{name} at {load}/s", row, *columns)
+    published = found.get("litellm_published", {})
+    _row(table, "LiteLLM, as published", published, *columns)
+    told = (
+        f"LiteLLM's figures are its makers', of {published.get('instances')} instances on {published.get('cores')} cores, what is added timed inside "
+        "of it; ours are one process on this machine, timed by the caller"
+    )
+    table.caption = f"{told}\n{_refusing(found.get('denied', {}))}"
+    return table
+
+
+def _refusing(found: Mapping[str, Any]) -> str:
+    if "failed" in found or not found:
+        return f"[red]a spent budget: {found.get('failed', 'not measured')}[/]"
+    return (
+        f"a spent budget, set {found['rounds']} times amid {number(found['rate'])} calls/s: {found['passed_late']} of {found['calls']} calls begun after the "
+        f"bucket's acknowledgement passed; counted from it, at worst the last to pass began at {number(found['last_passed_begun_ms'])} ms and had its "
+        f"status at {number(found['last_passed_answered_ms'])} ms, the first refused began at {number(found['first_refused_begun_ms'])} ms "
+        f"(writing until acknowledged: {number(found['put_ms'])} ms)"
+    )
+
+
 def _peers(results: Mapping[str, Any]) -> Table:
     table = Table(
         "peer", "sent", "stored", "in s", "stored/s", title="The same events elsewhere, counted when stored", title_justify="left"
@@ -219,7 +256,7 @@ def _soak(results: Mapping[str, Any]) -> Table:
 
 _TABLES: Final[Mapping[str, Callable[[Mapping[str, Any]], Table]]] = {
     "limits": _limits, "end_to_end": _end_to_end, "processes_idle": _processes, "latency": _latency, "catch_up": _catch_up,
-    "queries": _queries, "memory": _memory, "heartbeats": _heartbeats, "otlp": _otlp, "tracer": _tracer, "peers": _peers, "soak": _soak,
+    "queries": _queries, "memory": _memory, "heartbeats": _heartbeats, "otlp": _otlp, "metering": _metering, "tracer": _tracer, "peers": _peers, "soak": _soak,
 }  # fmt: skip
 _COLOURS: Final = {"stretch": "bold green", "floor": "green", "missed": "bold red", "not measured": "dim"}
 

@@ -34,7 +34,7 @@ from sidecar.metering.calls import Call, Failed
 from sidecar.metering.decoding import acceptable
 from sidecar.metering.faults import FAULT_HEADER, Drill
 from sidecar.metering.meter import Meter, Outcome
-from sidecar.metering.providers import SENDS_USAGE_WHEN_ASKED, Upstream
+from sidecar.metering.providers import SENDS_USAGE_WHEN_ASKED, SIGNED, SIGNED_ELSEWHERE, Upstream
 from sidecar.metering.reading import Tap
 from sidecar.metering.refusals import Refusal
 from sidecar.policies import Policies
@@ -152,6 +152,9 @@ class MeteringDoor:
             return self._refuse(upstream, Refusal(400, "invalid_attribution", whose.why))
         if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
             return self._refuse(upstream, Refusal(501, "not_metered", "websockets are not metered: use the HTTP API"))
+        if upstream.checks_signatures and request.headers.get(hdrs.AUTHORIZATION, "").startswith(SIGNED):
+            METERED_CALLS.labels(upstream.provider, "signed").inc()
+            return self._refuse(upstream, Refusal(403, "signature_cannot_pass", SIGNED_ELSEWHERE))
         api = api_of(request.method, path.partition("?")[0])
         spends = request.method == hdrs.METH_POST
         if spends and (refusal := self._denied(upstream, whose, None, known=False)) is not None:

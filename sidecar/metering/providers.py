@@ -73,6 +73,14 @@ SENDS_USAGE_WHEN_ASKED: Final = frozenset(
 )
 """Providers whose chat streams take ``stream_options``. The others end a stream with its usage unasked, or refuse the option."""
 
+SIGNED: Final = ("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256")
+"""How ``Authorization`` begins where a request is signed with Amazon's access keys instead of bearing a key."""
+SIGNED_ELSEWHERE: Final = (
+    "this request is signed with AWS access keys for the sidecar's address, and Amazon refuses such a signature at its own: "
+    "set AWS_BEARER_TOKEN_BEDROCK to an Amazon Bedrock API key, which passes"
+)
+_AMAZON: Final = re.compile(r"\.amazonaws\.com(\.cn)?(:\d+)?$")
+
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
@@ -89,6 +97,11 @@ class Upstream:
     def told_path(self) -> str:
         """Behind the proxy's own address, what an SDK is told as its base URL."""
         return f"/{self.route.name}{self.path}"
+
+    @property
+    def checks_signatures(self) -> bool:
+        """Whether it is Amazon itself, where a signature made for another host is refused. A gateway of the user's own may sign anew."""
+        return _AMAZON.search(self.origin) is not None
 
     def origin_for(self, path: str) -> str:
         """The origin of a call of ``path``: Vertex AI has one for each location."""

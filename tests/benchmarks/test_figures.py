@@ -1,6 +1,6 @@
 """From what was seen to figures, and from figures to verdicts."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
@@ -11,7 +11,9 @@ from rich.console import Console
 from benchmarks import forms, results_file, tables
 from benchmarks.__main__ import chosen
 from benchmarks.measurements import percentiles, waited
+from benchmarks.metering.denying import Denied, Seen, judged
 from benchmarks.parts.catalogue import PARTS
+from benchmarks.parts.metering import LITELLM_PUBLISHED
 from benchmarks.parts.part import Bench, Figures, Part
 from benchmarks.parts.soak import slope_per_hour
 from benchmarks.targets import TARGETS, judge
@@ -128,6 +130,44 @@ def test_what_failed_is_in_the_tables_with_its_reason() -> None:
     text = console.export_text()
     for reason in ("nobody came", "not installed", "no space left", "it never did", "no server"):
         assert reason in text
+
+
+def test_the_metering_proxy_is_told_beside_litellm_with_what_passed_a_spent_budget() -> None:
+    half = {"calls_per_s": 251.5, "first_p50_ms": 9.75, "added_p50_ms": 4.25}
+    denied = asdict(Denied(5, 200.0, 991, 3, 6.5, 8.25, 4.125, 2.75))
+    sidecar = {"at_once": {"calls_per_s": 503.0}, "252": half, "half": half, "rss_mb": 75.0}
+    found: dict[str, Any] = {
+        "straight_per_s": 2345.0,
+        "sidecar": sidecar,
+        "denied": denied,
+        "litellm_published": LITELLM_PUBLISHED,
+    }
+    lines = _shown({"metering": found}).splitlines()
+    cells = [line.split() for line in lines if line.startswith("│")]
+    assert ["│", "sidecar", "at", "252/s", "│", "252", "│", "9.75", "│", "–", "│", "4.25", "│", "–", "│", "–", "│"] in cells
+    assert sum("sidecar at" in line for line in lines) == 1
+    published = next(line for line in lines if "as published" in line)
+    assert [cell.strip() for cell in published.split("│")[2:-1]] == ["1,170", "–", "–", "2", "13", "–"]
+    told = " ".join(" ".join(lines).split())
+    assert "3 of 991 calls begun after the bucket's acknowledgement passed" in told
+    assert "began at 6.50 ms and had its status at 8.25 ms" in told
+    late = found | {"denied": {"failed": "nobody refused"}, "litellm": {"told": "OSError: none"}}
+    assert "nobody refused" in _shown({"metering": late})
+    assert "OSError: none" in _shown({"metering": late})
+
+
+def test_a_call_that_began_after_the_flag_was_acknowledged_and_passed_is_late() -> None:
+    seen = [Seen(0.9, 1.2, True), Seen(1.004, 1.01, True), Seen(1.003, 1.02, False), Seen(1.1, 1.11, False)]
+    found = judged(seen, 0.998, 1.0)
+    assert (found.calls, found.passed_late) == (4, 1)
+    assert (found.last_passed_begun_ms, found.last_passed_answered_ms) == pytest.approx((4, 200))
+    assert (found.first_refused_begun_ms, found.put_ms) == pytest.approx((3, 2))
+
+
+def _shown(results: dict[str, Any]) -> str:
+    console = Console(record=True, width=180, file=StringIO())
+    tables.show(results | {"parts": {}}, set(results), console)
+    return console.export_text()
 
 
 def test_the_short_form_is_short_in_everything() -> None:

@@ -454,3 +454,40 @@ async def test_a_cache_written_for_an_hour_is_told_apart(tmp_path: Path) -> None
         told = call.resource_usage.model_dump(exclude_none=True)
         assert told["input_tokens"] == 80
         assert (told["cache_write_tokens"], told["cache_write_1h_tokens"], told["cache_read_tokens"]) == (50, 30, 20)
+
+
+SIGNATURE = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261201/us-east-1/bedrock/aws4_request, SignedHeaders=host;x-amz-date, Signature=5d67"
+CONVERSE = b'{ "messages" : [{"role":"user","content":[{"text":"\\u00e9 1.0000000000000000001"}]}] }'
+
+
+async def test_a_request_signed_for_this_address_is_answered_with_what_to_do(tmp_path: Path) -> None:
+    """Amazon would say of it only that the signature does not match."""
+    async with front(tmp_path, to="https://bedrock-runtime.us-east-1.amazonaws.com") as here:
+        url = f"{here.url}/bedrock/model/eu.anthropic.claude/converse"
+        for signature in (SIGNATURE, SIGNATURE.replace("HMAC", "ECDSA-P256")):
+            async with here.http.post(url, data=CONVERSE, headers={"Authorization": signature}) as response:
+                told = await response.json()
+                assert (response.status, response.headers["x-amzn-ErrorType"]) == (403, "AccessDeniedException")
+            assert told["code"] == "signature_cannot_pass"
+            assert "AWS_BEARER_TOKEN_BEDROCK" in told["message"]
+            assert "AKIDEXAMPLE" not in str(told)
+        assert here.calls() == []
+
+
+@pytest.mark.parametrize("authorization", ["Bearer bedrock-api-key-YmVkcm9jaw==", SIGNATURE])
+async def test_a_bedrock_key_passes_byte_for_byte_and_to_a_gateway_a_signature_too(tmp_path: Path, authorization: str) -> None:
+    answer = b'{ "output":{"message":{"role":"assistant","content":[{"text":"1.0000000000000000001"}]}},"stopReason":"end_turn","usage":{"inputTokens":7,"outputTokens":3,"totalTokens":10} }'
+
+    async def bedrock(_: web.Request) -> web.Response:
+        return web.Response(body=answer, headers={"Content-Type": "application/json", "x-amzn-RequestId": "r1"})
+
+    async with front(tmp_path, bedrock) as here:
+        url = f"{here.url}/bedrock/model/eu.anthropic.claude/converse"
+        async with here.http.post(url, data=CONVERSE, headers={"Authorization": authorization}) as response:
+            assert (response.status, await response.read(), response.headers["x-amzn-RequestId"]) == (200, answer, "r1")
+        asked = here.provider.asked[0]
+        assert (asked["raw"], asked["path"]) == (CONVERSE, "/model/eu.anthropic.claude/converse")
+        assert asked["headers"]["Authorization"] == authorization
+        (call,) = await here.told()
+        assert call.resource_usage is not None
+        assert (call.resource_usage.input_tokens, call.resource_usage.output_tokens) == (7, 3)
