@@ -10,6 +10,7 @@ import structlog
 from nats.aio.client import Client
 from pydantic import BaseModel
 
+from schemas.budgets import BudgetFlag
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
 from streams import topology
 from streams.connect import CannotConnectError, connect
@@ -42,6 +43,7 @@ class Buckets:
     states: Opened[AgentState]
     faults: Opened[FaultSet]
     observations: Opened[Observation]
+    flags: Opened[BudgetFlag]
 
 
 class Waiting:
@@ -81,6 +83,7 @@ class Waiting:
                     await _open(client, topology.AGENT_STATES, AgentState),
                     await _open(client, topology.FAULTS, FaultSet),
                     await _open(client, topology.OBSERVATIONS, Observation),
+                    await _open(client, topology.BUDGET_FLAGS, BudgetFlag),
                 )
             except (BucketMissingError, nats.errors.Error, TimeoutError, OSError) as error:
                 self("topology", str(error) or repr(error))

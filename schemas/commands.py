@@ -7,8 +7,11 @@ from pydantic import Field, JsonValue
 from schemas.model import Identifier, Instant, Lenient, Name, Text, Token, Wire
 from schemas.sections import FaultKind
 
-CommandName = Literal["start", "stop", "restart", "recover", "status", "inject_fault", "clear_faults", "set_healing"]
-"""``recover`` clears the agent's faults, restarts it and verifies; ``set_healing`` takes ``{"enabled": bool}``."""
+CommandName = Literal[
+    "start", "stop", "restart", "recover", "status", "inject_fault", "clear_faults", "set_healing", "set_maintenance"
+]
+"""``recover`` clears the agent's faults, restarts it and verifies; ``set_healing`` takes ``{"enabled": bool}``,
+``set_maintenance`` ``{"until": moment or null}``."""
 
 
 class Command(Wire):

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from schemas.maintenance import MaintenanceWindow
 from schemas.model import Count, Finite, Identifier, Instant, Lenient, Name, Text, Token
 from schemas.sections import AgentStatus, Check, Fault, HealthStatus, Metrics
 
@@ -36,6 +37,8 @@ class HealingConfig(Lenient):
     backoff_max_s: Annotated[float, Field(gt=0)] = 300.0
     reset_after_s: Annotated[float, Field(gt=0)] = 600.0
     """A healthy spell of this length forgets earlier restarts."""
+    restart_when_stuck: bool = False
+    """Whether an agent that is STUCK is restarted; otherwise people are only told."""
 
 
 class AgentRecord(Lenient):
@@ -68,6 +71,10 @@ class AgentRecord(Lenient):
     tags: tuple[Name, ...] = ()
     owner: Name | None = None
     environment_name: Name = "dev"
+    dependencies: tuple[Token, ...] = ()
+    """Ids of the agents, of the same tenant, that it needs."""
+    maintenance: tuple[MaintenanceWindow, ...] = ()
+    """When it is not healed, because people are at work on it."""
     metadata: dict[str, JsonValue] = {}
     updated_at: Instant
     updated_by: Name
@@ -108,6 +115,10 @@ class AgentState(Lenient):
     recent_restarts: tuple[Instant, ...] = ()
     gave_up: bool = False
     healing_enabled: bool = True
+    maintenance_until: Instant | None = None
+    """Until when a person asked that it be left alone."""
+    withheld: Text | None = None
+    """Why it is in trouble and yet not restarted now."""
     version: Name
     incident: Incident | None = None
     """The current or latest unhealthy spell."""

@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from schemas.errors import json_path, shown
-from schemas.model import Name, Text, Token
+from schemas.maintenance import MaintenanceWindow
+from schemas.model import Instant, Name, Text, Token
 from schemas.state import AgentRecord, HealingConfig, MeteredRoute, ProbeConfig
 from schemas.wording import said
 from streams.subjects import RESERVED_AGENT_ID
@@ -62,6 +63,11 @@ class _Healing(HealingConfig):
     model_config = ConfigDict(extra="forbid")
 
 
+class _Window(MaintenanceWindow):
+    model_config = ConfigDict(extra="forbid", validate_by_name=False, validate_by_alias=True)
+    begins: Instant | None = Field(default=None, alias="from")
+
+
 class _Tenant(_Strict):
     tenant_id: Token
     workspace_id: Token | None = None
@@ -92,6 +98,8 @@ class Manifest(_Strict):
     tenant: _Tenant | None = None
     tags: tuple[Name, ...] = ()
     owner: Name | None = None
+    dependencies: tuple[Token, ...] = ()
+    maintenance: tuple[_Window, ...] = ()
     metadata: dict[str, JsonValue] = {}
 
 
@@ -123,9 +131,9 @@ def _advice(kind: str, loc: tuple[int | str, ...], context: dict[str, Any]) -> s
 def _known_keys(parents: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Manifest
     if parents:
-        nested: dict[str, type[BaseModel]] = {"probes": _Probe, "healing": _Healing, "tenant": _Tenant}
+        nested: dict[str, type[BaseModel]] = {"probes": _Probe, "healing": _Healing, "maintenance": _Window, "tenant": _Tenant}
         model = nested.get(str(parents[0]), Manifest)
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
@@ -169,6 +177,8 @@ def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
             for item in error.errors(include_url=False)[:20]
         )
         raise ManifestError(problems) from error
+    if manifest.agent_id in manifest.dependencies:
+        raise one("$.dependencies", "names the agent itself", "Leave it out", manifest.agent_id)
     if manifest.agent_id == RESERVED_AGENT_ID:
         raise one("$.agent_id", "is reserved for the manager's own subjects", "Choose another id", manifest.agent_id)
     try:
@@ -207,6 +217,8 @@ def _record(manifest: Manifest, directory: Path, *, default_tenant: str, now: da
         tags=manifest.tags,
         owner=manifest.owner,
         environment_name=manifest.environment_name,
+        dependencies=manifest.dependencies,
+        maintenance=tuple(MaintenanceWindow(**window.model_dump()) for window in manifest.maintenance),
         metadata=manifest.metadata,
         updated_at=now,
         updated_by=UPDATED_BY,

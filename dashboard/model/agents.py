@@ -15,6 +15,7 @@ Tone = Literal["good", "bad", "warn", "idle", "unknown"]
 
 _RANKS: Final[dict[str, int]] = {
     "UNHEALTHY": 0,
+    "STUCK": 0,
     "RECOVERING": 2,
     "ERROR": 1,
     "UNKNOWN": 3,
@@ -24,6 +25,7 @@ _RANKS: Final[dict[str, int]] = {
 }
 _TONES: Final[dict[str, Tone]] = {
     "UNHEALTHY": "bad",
+    "STUCK": "bad",
     "ERROR": "bad",
     "RECOVERING": "warn",
     "STARTING": "warn",
@@ -180,10 +182,12 @@ def card(parts: AgentParts, now_ms: int) -> dict[str, Any]:
     elif head == "HEALTHY" and faults:
         rank = 4
     reason = ""
-    if observation is not None and head in {"UNHEALTHY", "RECOVERING"}:
+    if observation is not None and head in {"UNHEALTHY", "STUCK", "RECOVERING"}:
         reason = observation.reason
     elif state is not None and head != "HEALTHY":
         reason = state.reason
+    if state is not None and state.withheld and head not in {"HEALTHY", "STOPPED"}:
+        reason = f"{reason}; not restarted: {state.withheld}" if reason else state.withheld
     name = (record.name if record else None) or (observation.name if observation else None) or parts.agent_id
     version = (observation.version if observation else None) or (state.version if state else None)
     return {
