@@ -9,11 +9,9 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
 import nats.errors
 import nats.js.errors
 import structlog
@@ -27,8 +25,11 @@ from agent_manager.commands.bridge import Bridge
 from agent_manager.commands.desk import Desk
 from agent_manager.discovery.folders import Folders
 from agent_manager.discovery.lookout import Lookout
+from agent_manager.discovery.sightings import Sightings
+from agent_manager.drivers.cloud_run.loading import Loading
 from agent_manager.drivers.command_line import CommandLine, sidecar
 from agent_manager.drivers.driver import Instance
+from agent_manager.drivers.kinds import Kinds
 from agent_manager.drivers.local import LocalDriver
 from agent_manager.healing.calm import Calm
 from agent_manager.healing.hearing import Flags, Hearing
@@ -40,11 +41,13 @@ from agent_manager.lifecycle.book import Book
 from agent_manager.lifecycle.fleet import Fleet
 from agent_manager.outbox import Outbox
 from agent_manager.registry.register import Register
+from agent_manager.registry.trials import Trials
 from agent_manager.settings import ManagerSettings
 from agent_manager.waiting import Buckets, Waiting
 from service import logs
 from service.door import HealthDoor
 from service.instruments import LOOP_ERRORS
+from service.leaving import UNUSABLE
 from service.signals import stop_event
 from streams import topology
 from streams.broker import broker
@@ -53,8 +56,6 @@ from streams.settings import NatsSettings
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-
-_DOOR_S = 0.5
 
 
 def _now() -> datetime:
@@ -127,31 +128,35 @@ class Manager:
     ) -> None:
         settings = self._settings
         records = Book(topology.REGISTRY, buckets.registry.bucket, buckets.registry.present)
+        versions = Book(topology.RELEASES, buckets.releases.bucket, buckets.releases.present)
         states = Book(topology.AGENT_STATES, buckets.states.bucket, buckets.states.present)
         fault_sets = Book(topology.FAULTS, buckets.faults.bucket, buckets.faults.present)
         flags = Flags(buckets.flags.bucket, buckets.flags.present)
         outbox = Outbox(client, journal)
-        http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DOOR_S))
-        stack.push_async_callback(http.close)
-
-        async def answers(instance: Instance) -> bool:
-            try:
-                async with http.get(f"{instance.ports.door_url}/healthz") as answer:
-                    return answer.status == HTTPStatus.OK
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                return False
+        register = Register(records, versions, outbox)
 
         def noticed(instance: Instance) -> None:
             if self._fleet is not None and (keeper := self._fleet.find(instance.tenant_id, instance.agent_id)) is not None:
                 keeper.agent.wake.set()
 
-        driver = LocalDriver(data, dict(os.environ), settings.for_sidecars(self._nats), noticed, self._line)
+        def operating(tenant: str, agent: str, operation: str | None) -> None:
+            if self._fleet is not None and (keeper := self._fleet.find(tenant, agent)) is not None:
+                keeper.agent.note(operation=operation)
+
+        async def local() -> LocalDriver:
+            return LocalDriver(data, dict(os.environ), settings.for_sidecars(self._nats), noticed, self._line)
+
+        cloud_run = Loading(
+            settings.cloud_run_endpoint, settings.cloud_run_patience_s, settings.cloud_run_poll_s, noticed, operating, _now
+        )  # fmt: skip
+        driver = Kinds({"local": local, "cloud_run": cloud_run})
         stack.push_async_callback(driver.close)
         world = World(
             driver=driver,
             states=states,
             faults=fault_sets,
             outbox=outbox,
+            registry=register,
             timings=Timings(
                 tick=timedelta(seconds=settings.tick_s),
                 patience=timedelta(seconds=settings.start_patience_s),
@@ -164,7 +169,6 @@ class Manager:
             awake_since=lambda: self._calm.since,
             roll=Roll(FleetLimits(settings.fleet_share, settings.fleet_least, timedelta(seconds=settings.fleet_trial_s))),
             flags=flags.present,
-            answers=answers,
         )
         self._fleet = fleet = Fleet(world, carry_out)
         for record in buckets.registry.present.values():
@@ -172,7 +176,7 @@ class Manager:
         for key, observation in buckets.observations.present.items():
             fleet.heard(key, observation)
         folders = Folders(settings.directories(), settings.tenant)
-        lookout = Lookout(folders, Register(records, outbox), fleet, settings.discovery_interval_s, self._clock)
+        lookout = Lookout(folders, register, fleet, settings.discovery_interval_s, self._clock)
         lookout.look()
 
         desk = Desk(client, fleet, journal, outbox)
@@ -180,6 +184,9 @@ class Manager:
         subscribers.attach(nats_broker, desk, Bridge(desk, self._clock()))
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "registry": records.run,
+            "releases": versions.run,
+            "trials": Trials(fleet, timedelta(seconds=settings.good_after_s), settings.tick_s).run,
+            "sightings": Sightings(client, buckets.sightings, register, settings.tenant, settings.sighting_interval_s, _now).run,
             "agent_states": states.run,
             "faults": fault_sets.run,
             "outbox": outbox.run,
@@ -276,5 +283,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(serve())
     except (AlreadyRunningError, JournalError, OSError) as error:
         print(f"agent_manager: {error}", file=sys.stderr)
-        return 1
+        return UNUSABLE if isinstance(error, JournalError) else 1
     return 0

@@ -23,6 +23,12 @@ def audit_record(audit: AuditRecord) -> Record:
     return Record(subjects.audit(audit.tenant_id, audit.agent_id), audit.audit_id, data, {CONTENT_TYPE: JSON})
 
 
+def history_record(audit: AuditRecord) -> Record:
+    """``audit`` of a change in the registry, for the history of its agent."""
+    data = audit.model_dump_json(exclude_none=True).encode()
+    return Record(subjects.registry_history(audit.tenant_id, audit.agent_id), audit.audit_id, data, {CONTENT_TYPE: JSON})
+
+
 def event_record(event: Event) -> Record:
     """``event`` as a message for ``telemetry.``, like everybody's."""
     subject = subjects.telemetry(event.tenant.tenant_id, event.run.agent_id, event.kind)
@@ -34,7 +40,7 @@ class Outbox:
     """Publishes what the journal holds. While NATS is away it waits on disk."""
 
     def __init__(self, client: Client, journal: Journal) -> None:
-        self._client = client
+        self.client = client
         self._journal = journal
         self._something = asyncio.Event()
 
@@ -58,7 +64,7 @@ class Outbox:
             while (found := self._journal.first()) is not None:
                 number, record = found
                 await publish_until_stored(
-                    self._client, record.subject, record.data, message_id=record.message_id, headers=record.headers
+                    self.client, record.subject, record.data, message_id=record.message_id, headers=record.headers
                 )
                 self._journal.published(number)
             await self._something.wait()

@@ -28,6 +28,10 @@ class ManagerSettings(BaseSettings):
     """Whether agents are stopped with the manager. Default: they run on and are adopted by the next one."""
     discovery_interval_s: float = 5.0
     """Between looks at the folders; a look costs a stat per manifest."""
+    sighting_interval_s: float = 30.0
+    """Between questions to agents that announce themselves as the micro service ``agents``; their heartbeats are heard at once."""
+    good_after_s: float = 30.0
+    """A version that has been HEALTHY for this long is one to go back to."""
     tick_s: float = 1.0
     """Each agent is looked at this often even when nothing is heard; what matters wakes it at once."""
     grace_s: float = 10.0
@@ -44,6 +48,12 @@ class ManagerSettings(BaseSettings):
     """While restarts are held back one agent is tried this often, so that healing resumes by itself."""
     stop_within_s: float = 6.0
     """Stopping all agents takes no longer than this."""
+    cloud_run_endpoint: str | None = None
+    """``host:port`` of a Cloud Run Admin API without logins, as ``agentops dev fake-cloud-run`` is one; default: Google's own."""
+    cloud_run_poll_s: float = 15.0
+    """Between looks at each Cloud Run agent; Google allows some 50 reads a second in a project and region."""
+    cloud_run_patience_s: float = 60.0
+    """A call that Google turns away for the moment (UNAVAILABLE, RESOURCE_EXHAUSTED, ABORTED) is repeated for this long."""
     sidecar_nats_url: str | None = None
     """Where sidecars find NATS; default: where the manager does."""
     sidecar_nats_user: str | None = None

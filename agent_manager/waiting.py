@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from schemas.budgets import BudgetFlag
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
+from schemas.versions import Releases, Sighting
 from streams import topology
 from streams.connect import CannotConnectError, connect
 from streams.kv import BucketMissingError, TypedBucket
@@ -43,6 +44,8 @@ class Buckets:
     states: Opened[AgentState]
     faults: Opened[FaultSet]
     observations: Opened[Observation]
+    releases: Opened[Releases]
+    sightings: Opened[Sighting]
     flags: Opened[BudgetFlag]
 
 
@@ -83,6 +86,8 @@ class Waiting:
                     await _open(client, topology.AGENT_STATES, AgentState),
                     await _open(client, topology.FAULTS, FaultSet),
                     await _open(client, topology.OBSERVATIONS, Observation),
+                    await _open(client, topology.RELEASES, Releases),
+                    await _open(client, topology.SIGHTINGS, Sighting),
                     await _open(client, topology.BUDGET_FLAGS, BudgetFlag),
                 )
             except (BucketMissingError, nats.errors.Error, TimeoutError, OSError) as error:

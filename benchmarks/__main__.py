@@ -14,12 +14,15 @@ import structlog
 import uvloop
 from rich.console import Console
 
-from benchmarks import forms, results_file, tables
+from benchmarks import forms, results_file, tables, workload
 from benchmarks.parts.catalogue import PARTS
+from benchmarks.parts.limits import validate_json
 from benchmarks.parts.part import Bench, Figures, Part
 
 _UNTRUSTED: Final = 1.5
 """Load average per core above which figures say more about the neighbours."""
+_PROBED: Final = 5_000
+"""Events that tell how fast the machine is, before and after each part."""
 
 
 def chosen(named: Sequence[str]) -> list[Part]:
@@ -44,7 +47,7 @@ def measure(part: Part, form: forms.Form, arguments: argparse.Namespace) -> Figu
     with tempfile.TemporaryDirectory(
         prefix=f"bench-{part.name}-", dir=arguments.directory, ignore_cleanup_errors=True
     ) as directory:
-        bench = Bench(form, Path(directory), arguments.directory, say, arguments.minutes)
+        bench = Bench(form, Path(directory), arguments.directory, say, arguments.minutes, arguments.rate)
         try:
             return uvloop.run(part.run(bench))  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001
@@ -66,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--full", action="store_const", const=forms.FULL, dest="form", help="50 M events and longer runs: over an hour"
     )
     parser.add_argument("--minutes", type=float, default=60, help="how long soak lasts (default: %(default)g)")
+    parser.add_argument("--rate", type=int, default=1_000, help="events a second of soak (default: %(default)d)")
     parser.add_argument(
         "--directory",
         type=Path,
@@ -84,12 +88,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: this machine is busy with something else (load {busy:.1f} a core): figures will be low", file=sys.stderr)
     results = results_file.read(results_file.LATEST)
     failed = False
+    events = list(workload.generate(_PROBED, 0))
     for part in parts:
+        before = validate_json(events)
         began = time.monotonic()
         found = measure(part, given.form, given)
+        took_s = time.monotonic() - began
         failed = failed or isinstance(found, str) or (part.ours and incomplete(found))
         results = results_file.merged(
-            results, part, found, at=datetime.now(UTC), form=given.form.name, took_s=time.monotonic() - began
+            results,
+            part,
+            found,
+            at=datetime.now(UTC),
+            form=given.form.name,
+            took_s=took_s,
+            speed=(before + validate_json(events)) / 2,
         ) | {"machine": results_file.machine() | {"load_before": busy}, "measured_at": datetime.now(UTC).isoformat()}
         # After each: what is measured is kept, whatever becomes of the rest.
         results_file.write(results_file.LATEST, results)

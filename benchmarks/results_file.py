@@ -29,10 +29,24 @@ def read(path: Path) -> Figures:
     return found if isinstance(found, dict) and isinstance(found.get("parts"), dict) else {}
 
 
-def merged(known: Mapping[str, Any], part: Part, found: Figures | str, *, at: datetime, form: str, took_s: float) -> Figures:
-    """``known`` with what ``part`` found, or the reason why it found nothing: then its older figures are gone as well."""
+def merged(
+    known: Mapping[str, Any],
+    part: Part,
+    found: Figures | str,
+    *,
+    at: datetime,
+    form: str,
+    took_s: float,
+    speed: float | None = None,
+) -> Figures:
+    """``known`` with what ``part`` found, or the reason why it found nothing: then its older figures are gone as well.
+
+    ``speed``: what ``validate_json`` did in a second around it, for machines differ and this one may from hour to hour.
+    """
     left = {key: value for key, value in known.items() if key not in part.keys}
     about: Figures = {"measured_at": at.isoformat(), "form": form, "took_s": round(took_s, 1)}
+    if speed is not None:
+        about["validate_json_per_s"] = round(speed)
     if isinstance(found, str):
         about["failed"] = found
         found = {}

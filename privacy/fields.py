@@ -28,18 +28,28 @@ HOLDS_CONTENT: Final = (str, list, dict)
 """Classes of values that can be content: a number under the name ``messages`` is a count."""
 
 
-@lru_cache(maxsize=8192)
+_REMEMBERED: Final = 512
+"""Characters of a path that is remembered: senders choose them."""
+
+
 def is_content(path: str, *, inside: bool = False) -> bool:
     """Whether an attribute holds content: one of the names, or something below one (``gen_ai.prompt.0.content``).
 
     Names of several parts count wherever they stand in ``path``, names of one part at its beginning; ``inside`` a value, anywhere.
     """
+    return _known(path, inside) if len(path) <= _REMEMBERED else _said(path, inside)
+
+
+def _said(path: str, inside: bool) -> bool:
     parts = path.casefold().split(".")
     return any(
         ".".join(parts[start : start + count]) in _CONTENT
         for start in range(min(len(parts), 64))
         for count in range(1 if start == 0 or inside else 2, _LONGEST + 1)
     )
+
+
+_known: Final = lru_cache(maxsize=8192)(_said)
 
 
 TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -52,7 +62,13 @@ TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     "log": ("message",),
     "cost": ("reason",),
 }
-"""Free text by section; besides it ``health.checks[].error`` and the attributes."""
+"""Free text by section; besides it what ``LISTS`` names, and the attributes."""
+
+LISTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "health": ("checks", ("error",)),
+    "metrics": ("samples", ("name", "unit")),
+}
+"""Free text in the items of a section's list. A sample's name carries labels, ``requests{path=/chat}``: whatever an exporter puts there."""
 
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "step": ("step_type", "name"),

@@ -50,8 +50,8 @@ _LOGIN: Final = re.compile(r"://([^\s/:@\"'<>]{0,256}:[^\s/@\"'<>]{1,256})@")
 _USER: Final = re.compile(r"(?<!\S)(?:-u|--user)[ =]+[\"']?([^\s:\"']{1,64}:[^\s\"']{4,200})")
 _SCHEME: Final = re.compile(r"(?i)(?<![a-z])(?:bearer|basic|apikey|token)\s+([A-Za-z0-9._~+/=-]{16,2000})")
 _SAID: Final = re.compile(
-    r"(?i)(?:password|passwort|passwd|passphrase|pwd|secret(?:[_-]?key)?|api[_ -]?key|access[_-]?key|account[_-]?key|private[_-]?key"
-    r"|auth[_-]?key|(?:auth|access|refresh|bearer|id|session|csrf|api)[_-]?token|client[_-]?secret|(?<![a-z])token|credentials?)"
+    r"(?i)(?:password|passwort|passwd|passphrase|pwd|secret(?:[_-]?key)?|api[_ .-]?key|access[_.-]?key|account[_.-]?key|private[_.-]?key"
+    r"|auth[_.-]?key|(?:auth|access|refresh|bearer|id|session|csrf|api)[_-]?token|client[_-]?secret|(?<![a-z])token|credentials?)"
     r"[\"'\\]{0,4}(?:\s{0,3}(?:[:=]|=>|:=)\s{0,3}|\s+(?:is|ist|est|es|=)\s+)[\"'\\]{0,4}([^\s\"'\\,;<>{}()\[\]&]{6,500})"
 )
 _NO_VALUE: Final = frozenset({
@@ -66,11 +66,13 @@ _LETTERS: Final = re.compile(r"[a-z]+\Z|[A-Z]+\Z|[A-Z][a-z]+\Z")
 
 PREFILTER: Final = (
     r"sk-|[srp]k_|whsec_|AKIA|ASIA|ABIA|ACCA|gh[pousr]_|github_pat_|gl(?:pat|ptt|rt|dt|soat|cbt|agent)-|xox[abeoprs]-|xapp-|hooks\.slack"
-    r"|AIza|ya29\.|GOCSPX|hf_|npm_|pypi-|gsk_|xai-|pplx-|r8_|nvapi-|lsv2_|SG\.|SK[0-9a-f]{8}|:AA|\.[A-Za-z0-9_-]{6}\.|do[opr]_v1|dapi"
+    r"|AIza|ya29\.|GOCSPX|hf_|npm_|pypi-|gsk_|xai-|pplx-|r8_|nvapi-|lsv2_|SG\.|SK[0-9a-f]{8}|:AA|\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27}|do[opr]_v1|dapi"
     r"|hv[sbr]\.|shp(?:at|ca|pa|ss)_|ntn_|secret_|lin_api|PMAK-|AGE-SECRET|S[ACNOPUX][AC][A-Z2-7]{20}|eyJ|-u |-u=|--user|AccountKey|sig=|-----BEGIN|://"
-    r"|(?i:bearer|basic|apikey|token|passw|passphrase|pwd|secret|api[_ -]?key|access[_-]?key|account[_-]?key|private[_-]?key|auth[_-]?key|credential|authorization|cookie|jwt)"
+    r"|(?i:bearer|basic|apikey|passw|passphrase|pwd|secret|api[_ .-]?key|(?:access|account|private|auth)[_.-]?key|credential|authorization|cookie|jwt"
+    # The word itself, with what announces its value behind it: ``max_tokens`` and ``token_count`` are in every model call.
+    r"|token[^A-Za-z0-9_.-])"
 )
-"""Where this matches nothing, nothing here does."""
+"""Where this matches nothing, nothing here does; nor is a name in front of ``"`` or ``=`` one of ``fields.SECRET_NAME``."""
 
 
 def _said(text: str) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,8 @@ MAX_CONTENT: Final = 8_192
 """Characters of content that stay in the event; the rest goes to the object store, or is cut off."""
 MAX_KEY: Final = 256
 """Characters of an attribute's name."""
+MAX_LABEL: Final = 256
+"""Characters of a label, as the contract has it."""
 PREVIEW: Final = 1_024
 """Characters that stand before the reference to the rest."""
 MAX_DEPTH: Final = 32

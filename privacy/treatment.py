@@ -5,16 +5,16 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from privacy.fields import HOLDS_CONTENT, NAMES, TEXTS
+from privacy.concern import plain, plain_label, stands
+from privacy.fields import HOLDS_CONTENT, LISTS, NAMES, TEXTS
 from privacy.redaction import Tally, redact
 from privacy.rules import KEYS_ALONE, Rules
-from privacy.sizes import MAX_CONTENT, MAX_VALUE, cut, preview
+from privacy.sizes import MAX_CONTENT, MAX_LABEL, MAX_VALUE, cut, preview
 from privacy.values import Cleaner
 from schemas.content import CONTENT_MARK, DROPPED_MARK, MARKS, REDACTED_MARK, TRUNCATED_MARK
 from schemas.events import MAX_ATTRIBUTES
 
 _LONGEST_TEXT: Final = 8_192
-_LONGEST_NAME: Final = 256
 _MOST: Final = 2**53
 
 
@@ -55,6 +55,7 @@ class _Treatment:
         self.large_content = large
         self.truncated = 0
         self.large: list[Large] = []
+        self._usual = not rules.own
 
     def _cut(self, text: str, most: int) -> str:
         if len(text) <= most:
@@ -66,17 +67,23 @@ class _Treatment:
         changed = dict(section)
         for field in TEXTS.get(name, ()):
             if isinstance(text := section.get(field), str):
-                changed[field] = self._cut(self.cleaner.text(text), _LONGEST_TEXT if field != "destination" else _LONGEST_NAME)
+                cleaned = text if self._usual and plain(text) else self.cleaner.text(text)
+                changed[field] = self._cut(cleaned, _LONGEST_TEXT if field != "destination" else MAX_LABEL)
         for field in NAMES.get(name, ()):
-            if isinstance(text := section.get(field), str):
-                changed[field] = self._cut(redact(text, KEYS_ALONE, self.tally), _LONGEST_NAME)
-        if name == "health" and isinstance(checks := section.get("checks"), list):
-            changed["checks"] = [
-                check | {"error": self._cut(self.cleaner.text(check["error"]), _LONGEST_TEXT)}
-                if isinstance(check, dict) and isinstance(check.get("error"), str)
-                else check
-                for check in checks
-            ]
+            if isinstance(text := section.get(field), str) and not plain_label(text):
+                changed[field] = self._cut(redact(text, KEYS_ALONE, self.tally), MAX_LABEL)
+        if name in LISTS:
+            several, fields = LISTS[name]
+            if isinstance(items := section.get(several), list):
+                changed[several] = [self._item(item, fields) if isinstance(item, dict) else item for item in items]
+        return changed
+
+    def _item(self, item: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+        changed = dict(item)
+        for field in fields:
+            if isinstance(text := item.get(field), str):
+                cleaned = text if self._usual and plain(text) else self.cleaner.labelled(text)
+                changed[field] = self._cut(cleaned, _LONGEST_TEXT if field == "error" else MAX_LABEL)
         return changed
 
     def attributes(self, given: dict[str, Any], event_id: str, tenant: str) -> dict[str, Any]:
@@ -84,6 +91,9 @@ class _Treatment:
         marks: dict[str, Any] = {name: given[name] for name in MARKS if name in given}
         for name, value in given.items():
             if name in MARKS:
+                continue
+            if self._usual and stands(name, value) and name not in kept:
+                kept[name] = value
                 continue
             content = value.__class__ in HOLDS_CONTENT and self.cleaner.is_content(name)
             if content and self.rules.drops_content:
@@ -129,7 +139,7 @@ class _Treatment:
         for name, more in (
             (DROPPED_MARK, cleaner.dropped_bytes),
             (REDACTED_MARK, self.tally.total),
-            (TRUNCATED_MARK, self.truncated),
+            (TRUNCATED_MARK, self.truncated + self.tally.withheld),
         ):
             before = marks.get(name)
             count = more + (before if before.__class__ is int and 0 <= before <= _MOST else 0)
@@ -146,7 +156,7 @@ def treat(event: dict[str, Any], rules: Rules, *, large: LargeContent = "cut") -
     for name, value in event.items():
         if name == "attributes" and isinstance(value, dict):
             given = value
-        elif isinstance(value, dict) and (name in TEXTS or name in NAMES):
+        elif isinstance(value, dict) and (name in TEXTS or name in NAMES or name in LISTS):
             treated[name] = work.section(name, value)
         else:
             treated[name] = value
@@ -162,6 +172,6 @@ def treat(event: dict[str, Any], rules: Rules, *, large: LargeContent = "cut") -
         cleaner.dropped,
         cleaner.dropped_bytes,
         dict(work.tally.found),
-        work.truncated,
+        work.truncated + work.tally.withheld,
         tuple(work.large),
     )

@@ -1,5 +1,6 @@
 """Values of JSON without findings: texts, texts that are JSON themselves, names of fields, numbers that are card numbers."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +15,9 @@ from privacy.sizes import MAX_DEPTH, MAX_KEY, cut
 
 _JSON_IN_JSON: Final = 6
 """A text that is JSON is read as such so many times over; below that it is text."""
-_SMALLEST_CARD: Final = 10**13
+SMALLEST_CARD: Final = 10**13
 """Numbers above 16 digits are ids more often than cards, and those of 13 are moments."""
+_BETWEEN_LABELS: Final = re.compile(r"([{},])")
 _NOT_SECRET: Final = frozenset({"", "none", "null", "true", "false", "[key]"})
 
 
@@ -40,6 +42,22 @@ class Cleaner:
                 cleaned = self.value(inner, "", 0, texts_in_texts + 1)
                 return text if cleaned == inner else orjson.dumps(cleaned).decode()
         return redact(text, self.rules, self.tally)
+
+    def labelled(self, text: str) -> str:
+        """``text`` without findings, ``requests{path=/chat,token=…}`` perhaps: a label whose name says it is a secret has none either."""
+        if "=" in text:
+            text = "".join(self._label(part) for part in _BETWEEN_LABELS.split(text))
+        return self.text(text)
+
+    def _label(self, part: str) -> str:
+        name, said, value = part.partition("=")
+        if not said or value.casefold() in _NOT_SECRET:
+            return part
+        if SECRET_NAME.search(name) is None:
+            # By itself: an address would take the sign before it for a part of itself.
+            return f"{name}={self.text(value)}"
+        self.tally.add("KEY")
+        return f"{name}=[KEY]"
 
     def key(self, key: str) -> str:
         """The name of a field without findings."""
@@ -89,7 +107,7 @@ class Cleaner:
         self.dropped_bytes += len(value.encode()) if isinstance(value, str) else len(orjson.dumps(value))
 
     def _number(self, value: int) -> Any:
-        if value >= _SMALLEST_CARD and "CARD" in self.rules.kinds and len(digits := str(value)) <= 16 and checksums.card(digits):
+        if value >= SMALLEST_CARD and "CARD" in self.rules.kinds and len(digits := str(value)) <= 16 and checksums.card(digits):
             self.tally.add("CARD")
             return "[CARD]"
         return value

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.door import HealthDoor
 from service.instruments import FENCED, LOOP_ERRORS
+from service.leaving import CANNOT_START
 from service.memory import suit_batches
 from service.signals import stop_event
 from streams.broker import broker
@@ -151,7 +152,7 @@ class Supervised:
                 self._trouble = "ended by itself"
                 log.error("processor.ended", processor=name)
             except HaltedError as error:
-                self._trouble = f"halted: {error}"
+                self._trouble = f"{'halted: ' if self._trouble is None else CANNOT_START}{error}"
                 log.critical("processor.halted", processor=name, reason=str(error))
                 await self._close()
                 return

@@ -8,10 +8,12 @@ from schemas.model import Identifier, Instant, Lenient, Name, Text, Token, Wire
 from schemas.sections import FaultKind
 
 CommandName = Literal[
-    "start", "stop", "restart", "recover", "status", "inject_fault", "clear_faults", "set_healing", "set_maintenance"
-]
-"""``recover`` clears the agent's faults, restarts it and verifies; ``set_healing`` takes ``{"enabled": bool}``,
-``set_maintenance`` ``{"until": moment or null}``."""
+    "start", "stop", "restart", "recover", "status", "inject_fault", "clear_faults", "set_healing", "set_maintenance",
+    "register", "update", "delete", "promote", "rollback", "canary",
+]  # fmt: skip
+"""``recover`` clears the agent's faults, restarts it and verifies; ``set_healing`` takes ``{"enabled": bool}``, ``set_maintenance``
+``{"until": moment or null}``; those from
+``register`` on change the registry, with the parameters of ``schemas.versions``."""
 
 
 class Command(Wire):
@@ -37,6 +39,12 @@ class FaultParams(Wire):
     rate: float | None = Field(default=None, ge=0, le=1)
     status_code: int | None = Field(default=None, ge=400, le=599)
     retry_after_s: float | None = Field(default=None, ge=0, le=86_400)
+    intensity: float | None = Field(default=None, gt=0, le=1e9)
+    """``throttle``: bytes a second; ``truncate``: bytes that come; ``cpu_pressure``: cores; ``memory_pressure``: megabytes."""
+    seed: int | None = Field(default=None, ge=0)
+    """Makes the share of requests that ``rate`` strikes the same ones every time."""
+    begins_in_s: float | None = Field(default=None, gt=0, le=86_400)
+    """Not in force before; ``duration_s`` counts from then."""
     reason: Text | None = None
 
 

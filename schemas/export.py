@@ -30,6 +30,16 @@ from schemas.queries import QUERIES, Page, QueryError
 from schemas.snapshots import SnapshotProgress, SnapshotRequest
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
 from schemas.v0 import EventV0
+from schemas.versions import (
+    CanaryParams,
+    PromoteParams,
+    RegisterParams,
+    RegistryChange,
+    Releases,
+    RollbackParams,
+    Sighting,
+    UpdateParams,
+)
 
 DIRECTORY: Final = Path(__file__).parent / "json"
 
@@ -59,6 +69,14 @@ EXPORTED: Final[dict[str, type[BaseModel]]] = {
     "agent-record": AgentRecord,
     "agent-state": AgentState,
     "observation": Observation,
+    "releases": Releases,
+    "registry-change": RegistryChange,
+    "sighting": Sighting,
+    "register-params": RegisterParams,
+    "update-params": UpdateParams,
+    "promote-params": PromoteParams,
+    "rollback-params": RollbackParams,
+    "canary-params": CanaryParams,
     "fault-set": FaultSet,
     "api-key": ApiKey,
     "budget-definition": BudgetDefinition,

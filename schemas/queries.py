@@ -62,6 +62,19 @@ class FailuresParams(_Ranged):
     """Group by error type, agent and kind."""
 
 
+class LogsParams(_Ranged):
+    """``logs``: lines agents wrote and log records they sent, newest first."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"] | None = None
+    """This level and those worse than it."""
+    run: Identifier | None = None
+    """Only lines of this run."""
+    trace: Identifier | None = None
+    """Only lines of this trace."""
+    search: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """Part of the message, the logger's name or the error, in whatever case."""
+
+
 class SpendParams(_Ranged):
     """``spend``: sums of the ledger."""
 
@@ -185,6 +198,7 @@ QUERIES: Final[dict[str, type[_Paged]]] = {
     "runs": RunsParams,
     "run": RunParams,
     "failures": FailuresParams,
+    "logs": LogsParams,
     "spend": SpendParams,
     "latency": LatencyParams,
     "timeseries": TimeSeriesParams,

@@ -25,7 +25,8 @@ HealthStatus = Literal["HEALTHY", "UNHEALTHY", "RECOVERING", "STUCK"]
 AgentStatus = Literal["starting", "running", "stopped", "error", "inactive"]
 Severity = Literal["info", "warning", "critical"]
 FaultKind = Literal[
-    "latency", "error", "crash", "hang", "blackhole",
+    "latency", "error", "crash", "hang", "blackhole", "throttle", "reset", "truncate", "cpu_pressure", "memory_pressure",
+    "heartbeat_loss",
     "model_rate_limit", "model_error", "model_slow", "model_stall", "model_truncate", "model_malformed",
 ]  # fmt: skip
 """The ``model_`` ones concern calls of models through the metering proxy, the others the agent itself."""
@@ -319,7 +320,7 @@ class Fault(Wire):
     latency_ms: Milliseconds | None = None
     jitter_ms: Milliseconds | None = None
     rate: Ratio | None = None
-    """Share of requests that fail, for ``error`` and the ``model_`` kinds."""
+    """Share of requests it strikes; of every request where it is left out."""
     status_code: Annotated[int, Field(ge=400, le=599)] | None = None
     retry_after_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
     """What ``model_rate_limit`` tells the client to wait."""

@@ -62,7 +62,7 @@ def _moment(text: Any) -> str | None:
     return f"{text[:_SECOND]}.{digits}Z" if digits != "000000" else text[:_SECOND] + "Z"
 
 
-def _attributes(given: Any) -> orjson.Fragment | dict[str, Any] | None:
+def _attributes(given: Any) -> dict[str, Any] | None:
     """Flat attributes, sorted; None where a value is nested or could not be stored."""
     if given.__class__ is not dict or len(given) > MAX_ATTRIBUTES:
         return None
@@ -74,7 +74,7 @@ def _attributes(given: Any) -> orjson.Fragment | dict[str, Any] | None:
                 return None
         elif kind is not str and kind is not int and kind is not bool and value is not None:
             return None
-    return orjson.Fragment(orjson.dumps(given, option=orjson.OPT_SORT_KEYS))
+    return dict(sorted(given.items())) if len(given) > 1 else given
 
 
 _COUNTED_TOGETHER: Final = frozenset({
@@ -220,7 +220,8 @@ class _Writer:
 
 def _bad_text(bounds: dict[str, Any], it: str) -> str:
     if bounds == {"pattern": TOKEN_PATTERN}:
-        return f"not token({it})"
+        # What is remembered is short: senders choose it.
+        return f"len({it}) > 64 or not token({it})"
     # NUL is looked for once, in the whole event.
     if bounds.pop("pattern", None) != NO_NUL_PATTERN or bounds.keys() - {"min_length", "max_length"}:
         raise NotCoveredError

@@ -14,6 +14,10 @@ MeteredRoute = Literal[
 """Model providers whose calls a sidecar can meter."""
 
 
+DriverName = Literal["local", "cloud_run"]
+"""What runs agents: processes of the manager's machine, or Google Cloud Run."""
+
+
 class ProbeConfig(Lenient):
     """How the sidecar asks whether the agent is alive."""
 
@@ -41,6 +45,26 @@ class HealingConfig(Lenient):
     """Whether an agent that is STUCK is restarted; otherwise people are only told."""
 
 
+GoogleProject = Annotated[str, Field(pattern=r"^(?:[a-z0-9.-]{1,63}:)?[a-z0-9-]{1,63}$")]
+GoogleRegion = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+CloudRunName = Annotated[str, Field(pattern=r"^[a-z](?:[-a-z0-9]{0,47}[a-z0-9])?$")]
+
+
+class CloudRunConfig(Lenient):
+    """Which Cloud Run resource an agent is. It is made once by whoever deploys the agent; the manager runs it."""
+
+    project: GoogleProject
+    region: GoogleRegion
+    service: CloudRunName | None = None
+    """Of an agent that answers requests. Either this or ``worker_pool``."""
+    worker_pool: CloudRunName | None = None
+    """Of an agent that only consumes."""
+    instances: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How many containers run while the agent is started."""
+    start_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 240.0
+    """A start or restart has this long to come up: images are pulled and containers probed."""
+
+
 class AgentRecord(Lenient):
     """Registry (bucket ``registry``, history kept): what an agent is, as its manifest says."""
 
@@ -52,8 +76,10 @@ class AgentRecord(Lenient):
     version: Name
     agent_type: Name = "service"
     description: Text = ""
-    driver: Literal["local"] = "local"
-    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    driver: DriverName = "local"
+    command: tuple[str, ...] = ()
+    """What a local agent is started with; Cloud Run starts what its container says."""
+    cloud_run: CloudRunConfig | None = None
     working_directory: str
     environment: dict[str, str] = {}
     """Values may name secrets as ``${VARIABLE}``; they are resolved in the manager, never stored."""
@@ -71,11 +97,23 @@ class AgentRecord(Lenient):
     tags: tuple[Name, ...] = ()
     owner: Name | None = None
     environment_name: Name = "dev"
+    model_type: Name | None = None
+    """The model it mostly asks, as people name it."""
+    provider: Name | None = None
+    """Who serves that model."""
+    capabilities: tuple[Name, ...] = ()
+    """What it can do, for whoever looks for an agent that can."""
     dependencies: tuple[Token, ...] = ()
     """Ids of the agents, of the same tenant, that it needs."""
+    configuration: dict[str, JsonValue] = {}
+    """Its own settings, as it reads them; never secrets."""
+    changelog: Text = ""
+    """What is new in this version."""
     maintenance: tuple[MaintenanceWindow, ...] = ()
     """When it is not healed, because people are at work on it."""
     metadata: dict[str, JsonValue] = {}
+    created_at: Instant | None = None
+    """When the registry first heard of it."""
     updated_at: Instant
     updated_by: Name
 
@@ -110,6 +148,14 @@ class AgentState(Lenient):
     proxy_port: Count | None = None
     proxy_url: Name | None = None
     sidecar_url: Name | None = None
+    resource: Name | None = None
+    """Full name of the Cloud Run service or worker pool that it is."""
+    revision: Name | None = None
+    """The revision that serves there."""
+    operation: Name | None = None
+    """The long-running operation at Google that is under way for it; the next manager goes on waiting for it."""
+    logs_url: Text | None = None
+    """Where its logs are read, when not in the manager's data directory."""
     started_at: Instant | None = None
     restarts: Count = 0
     recent_restarts: tuple[Instant, ...] = ()
@@ -150,10 +196,21 @@ class Observation(Lenient):
     updated_at: Instant
 
 
+class AskedFault(Fault):
+    """A fault with what only its sidecar needs to know; events tell the rest of it, and this in attributes."""
+
+    intensity: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """``throttle``: bytes a second; ``truncate``: bytes that come; ``cpu_pressure``: cores; ``memory_pressure``: megabytes."""
+    seed: Count | None = None
+    """Given: the same requests are struck, in order, whenever it is injected with it."""
+    begins_at: Instant | None = None
+    """Not in force before."""
+
+
 class FaultSet(Lenient):
     """Bucket ``faults``: every fault now asked of an agent. Written by the manager; each has its deadline."""
 
     agent_id: Token
     tenant_id: Token
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[AskedFault | Fault, ...] = ()
     updated_at: Instant

@@ -3,7 +3,13 @@
 import contextlib
 import os
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
+
+UNUSABLE: Final = 78
+"""Exit code of a service that cannot work with what it was given, and told why: starting it again does not help."""
+
+CANNOT_START: Final = "cannot start: "
+"""How ``/readyz`` begins what it says of a part that was refused at its start for good: a person must look."""
 
 
 def leave(code: int) -> NoReturn:

@@ -20,3 +20,10 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections at ``port`` on loopback now."""
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -228,6 +228,33 @@ class Sidecar:
             self._spool.close()
             raise
         self._enforcer.resume()
+        try:
+            await self._begin()
+        except OSError as error:
+            # The disk, most likely: an agent that nobody watches must not go on.
+            self._agent.stopping = True
+            if self._agent.process is not None:
+                await self._agent.process.stop(self._settings.stop_timeout_s)
+                self._agent.process.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for listener in self._listeners():
+                await listener.stop()
+            await self._otlp.close()
+            self._spool.close()
+            raise CannotStartError(f"the sidecar could not begin: {error}; its agent was stopped") from error
+        log.info(
+            "sidecar.started",
+            pid=os.getpid(),
+            proxy_port=self._proxy_listener.port,
+            door_port=self._door_listener.port,
+            agent_port=self._agent_port or None,
+            metering=list(self._settings.metering) or None,
+        )
+
+    async def _begin(self) -> None:
+        """The agent runs, and everything that accompanies it."""
         await self._agent.start(
             nats_url=self._nats_settings.shown_url(), door_url=self._door_url(), port=self._agent_port, models=self._models()
         )
@@ -249,14 +276,6 @@ class Sidecar:
             *(() if self._metering is None else self._metering.works()),
         ):
             self._spawn(work, name)
-        log.info(
-            "sidecar.started",
-            pid=os.getpid(),
-            proxy_port=self._proxy_listener.port,
-            door_port=self._door_listener.port,
-            agent_port=self._agent_port or None,
-            metering=list(self._settings.metering) or None,
-        )
 
     async def _follow_nats(self) -> None:
         client = await self._nats.connect()

@@ -12,6 +12,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from privacy.concern import concerns
+from privacy.fitting import fitted
 from privacy.treatment import treat
 from schemas.content import ContentPolicy
 from schemas.events import CURRENT_VERSION, Event
@@ -46,6 +47,10 @@ def _counted(event: dict[str, Any], tenant: str) -> bytes:
     if len(line) > MAX_EVENT_BYTES:
         treated = treat(event, rules)
         line = orjson.dumps(treated.event)
+    if len(line) > MAX_EVENT_BYTES:
+        smaller, cut = fitted(treated.event, MAX_EVENT_BYTES)
+        line = orjson.dumps(smaller)
+        VALUES_TRUNCATED.labels("sidecar").inc(cut)
     if treated.dropped_bytes:
         CONTENT_BYTES_DROPPED.labels("sidecar").inc(treated.dropped_bytes)
     if treated.truncated:
@@ -58,7 +63,7 @@ def _counted(event: dict[str, Any], tenant: str) -> bytes:
 def _treated(event: dict[str, Any], line: bytes) -> bytes:
     """Most need no closer look, and stay ``line``."""
     tenant = event["tenant"]["tenant_id"]
-    return _counted(event, tenant) if IN_FORCE.rules(tenant).own or concerns(event, line) else line
+    return _counted(event, tenant) if IN_FORCE.rules(tenant).own or concerns(event) else line
 
 
 def treated(event: dict[str, Any]) -> bytes:
@@ -73,13 +78,16 @@ def treated_event(event: Event) -> bytes:
 
 
 def treated_line(raw: bytes, event: Event) -> bytes:
-    """What a producer wrote, in its own version's words, as its tenant's policy lets it stand; ``event`` is what was read from it."""
+    """What a producer wrote, as its tenant's policy lets it stand; ``event`` is what was read from it.
+
+    An older version's words become the current contract's: only of those it is known where text and content stand.
+    """
     try:
         # Written anew in any case: a name given twice could hide what the reader did not see.
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return treated_event(event)
-    return treated(found) if found.get("event_version") == CURRENT_VERSION else _counted(found, event.tenant.tenant_id)
+    return treated(found) if found.get("event_version") == CURRENT_VERSION else treated_event(event)
 
 
 class PolicyMemory:

@@ -13,7 +13,8 @@ from schemas.events import Event
 from schemas.sections import Fault, FaultKind
 from service.instruments import LOOP_ERRORS
 from sidecar.fault_memory import FaultMemory
-from sidecar.faults import Active, Change, asked, passed, without
+from sidecar.faults import Active, Change, asked, due, passed, without
+from sidecar.pressure import Pressure
 from sidecar.process import signal_all, tree
 from sidecar.reports import Identity
 
@@ -39,6 +40,10 @@ class Enforcer:
         self._report = report
         self._changed = changed
         self._active: tuple[Active, ...] = ()
+        self._pressure = Pressure()
+        self._wanted: tuple[Fault, ...] = ()
+        self._begins: dict[str, float] = {}
+        """When those begin that are asked for later, in monotonic seconds."""
         self._frozen = False
         self._moved = asyncio.Event()
 
@@ -74,20 +79,28 @@ class Enforcer:
             if not met.done and met.fault.fault_id not in asked_ids | here:
                 self._report(self._identity.fault_cleared(met.fault, "cleared", now))
                 self._memory.forget(met.fault.fault_id, now)
-        self._apply(asked(self._active, wanted, self._memory.spent(), wall=now, monotonic=time.monotonic()))
+        self._wanted = tuple(wanted)
+        self._begin()
+
+    def _begin(self) -> None:
+        wall, monotonic = datetime.now(UTC), time.monotonic()
+        wanted, self._begins = due(self._wanted, self._begins, wall=wall, monotonic=monotonic)
+        self._apply(asked(self._active, wanted, self._memory.spent(), wall=wall, monotonic=monotonic))
 
     async def run(self) -> None:
         """Ends each fault at its deadline; until cancelled."""
         while True:
             self._moved.clear()
             now = time.monotonic()
-            waits = min((item.deadline - now for item in self._active), default=None)
+            waits = min((at - now for at in (*(item.deadline for item in self._active), *self._begins.values())), default=None)
             try:
                 async with asyncio.timeout(None if waits is None else max(0.0, waits)):
                     await self._moved.wait()
             except TimeoutError:
                 try:
                     self._apply(passed(self._active, time.monotonic()))
+                    if self._begins:
+                        self._begin()
                 except Exception:
                     LOOP_ERRORS.labels("faults").inc()
                     log.exception("faults.enforcement_failed")
@@ -98,6 +111,7 @@ class Enforcer:
         # First of all: whatever fails below, the deadlines are known to those who enforce them.
         self._moved.set()
         self._freeze_or_thaw()
+        self._pressure.become(self._active)
         now = datetime.now(UTC)
         for item in change.begun:
             fault = item.fault
@@ -133,8 +147,9 @@ class Enforcer:
 
     def release(self) -> None:
         """Lets go of every fault without a report: this sidecar ends, and the next one takes them up again."""
-        self._active = ()
+        self._active, self._wanted, self._begins = (), (), {}
         self._freeze_or_thaw()
+        self._pressure.become(())
         self._moved.set()
 
     async def while_active(self, item: Active, at_most_s: float | None = None) -> None:

@@ -1,11 +1,14 @@
 """One HTTP application on one port, patient with a predecessor that is just leaving it."""
 
 import asyncio
+import logging
 import time
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from service.instruments import CONNECTIONS_REFUSED
 from sidecar.patience import Patience, PatientSite
 
 PATIENCE_S: Final = 3.0
@@ -23,6 +26,20 @@ def reachable(host: str) -> str:
     return "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104
 
 
+class _Strangers(logging.Filter):
+    """Leaves out of the log what is a sender's doing: what is no HTTP is quoted there, keys with it, and whoever leaves fills it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            CONNECTIONS_REFUSED.labels("malformed").inc()
+            return False
+        return not isinstance(error, ConnectionError)
+
+
+_STRANGERS: Final = _Strangers()
+
+
 class Listener:
     """One HTTP application on one port."""
 
@@ -31,6 +48,8 @@ class Listener:
     ) -> None:
         self._bears = bears or Patience()
         options.setdefault("keepalive_timeout", IDLE_S)
+        options["logger"] = logger = logging.getLogger(__name__)
+        logger.addFilter(_STRANGERS)
         # Of the rest the runner alone knows what to do with this one.
         self._options = {"access_log": None} | {name: value for name, value in options.items() if name != "handler_cancellation"}
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5, **options)

@@ -40,6 +40,7 @@ class LogCapture:
         self._bucket = Bucket(per_s, burst, time.monotonic())
         self._patience: asyncio.TimerHandle | None = None
         self._telling: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def hear(self, data: bytes) -> None:
         """Takes output."""
@@ -53,11 +54,15 @@ class LogCapture:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        if self._lines.pending:
+        if self._closed:
+            # Last words may come while everything is being closed: nobody waits for more of them.
+            self._flush()
+        elif self._lines.pending:
             self._patience = asyncio.get_running_loop().call_later(_PATIENCE_S, self._flush)
 
     def close(self) -> None:
-        """Everything heard is reported, and what was suppressed is told."""
+        """Everything heard is reported, and what was suppressed is told; what is heard from now on is reported at once."""
+        self._closed = True
         self._flush()
         self._tell()
         for timer in (self._patience, self._telling):
@@ -65,8 +70,11 @@ class LogCapture:
                 timer.cancel()
 
     def _flush(self) -> None:
-        for text in self._lines.flush():
-            self._entry(text)
+        try:
+            for text in self._lines.flush():
+                self._entry(text)
+        except Exception:
+            log.exception("agent_log.not_captured")
 
     def _entry(self, text: str) -> None:
         entry = read(text)
@@ -77,7 +85,7 @@ class LogCapture:
             self._emit(entry)
         else:
             AGENT_LOG_LINES.labels("suppressed").inc()
-            if self._telling is None:
+            if self._telling is None and not self._closed:
                 self._telling = asyncio.get_running_loop().call_later(_TELL_S, self._tell)
 
     def _tell(self) -> None:

@@ -8,6 +8,8 @@ once, one more is answered 503.
 import asyncio
 import os
 import random
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -24,7 +26,7 @@ from sidecar.denials import HEADER as DENIED_HEADER
 from sidecar.denials import Denials, retry_after_s
 from sidecar.enforcement import Enforcer
 from sidecar.failures import Failures, asked
-from sidecar.faults import Active, Delay, Fail, Hold, treatment
+from sidecar.faults import Active, Cut, Delay, Fail, Hold, Reset, Slow, treatment
 from sidecar.relaying import Relayed, application, end_to_end, session
 from sidecar.window import Traffic, Window
 
@@ -33,6 +35,8 @@ log = structlog.get_logger(__name__)
 MOST_IN_FLIGHT: Final = 2000
 FAULT_HEADER: Final = "X-Agentops-Fault"
 _CONNECT_S: Final = 5.0
+_PIECE: Final = 64
+"""Bytes of a throttled body that are written at a time."""
 _STREAMS: Final = frozenset({"text/event-stream", "application/x-ndjson"})
 """Answers that last as long as they like: their latency is the time to their beginning."""
 
@@ -50,11 +54,23 @@ def _injected(item: Active, status: int, message: str) -> web.Response:
     return _failure(status, "injected_fault", message, {FAULT_HEADER: f"{fault.kind}; id={fault.fault_id}"})
 
 
+def _reset(request: web.Request) -> None:
+    """Ends the connection with RST: the client sees that it was broken, not that there was no more."""
+    transport = request.transport
+    if transport is None:
+        return
+    if (own := transport.get_extra_info("socket")) is not None:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
 def _cause(outcome: str, status: int) -> tuple[str, str]:
     """Why a request failed that was answered at all: a word, and a sentence."""
     match outcome:
         case "fault":
             return "injected_fault", f"answered {status} by a fault instead of the agent"
+        case "cut":
+            return "injected_fault", "broken off by a fault"
         case "broken":
             return "agent_disconnected", "the agent closed the connection before its answer was whole"
         case _:
@@ -136,12 +152,14 @@ class Proxy:
         cause, why = "client_left", "the client left before the answer was whole"
         try:
             # A fault may have held it while the budget was used up.
-            response: web.StreamResponse | None = await self._faulty() or refused(self._denials)
+            met = await self._faulty(request)
+            response: web.StreamResponse | None = met if isinstance(met, web.Response) else refused(self._denials)
             if response is None:
-                response, outcome, answered_at = await self._forward(request)
+                shape = met if isinstance(met, tuple) else ()
+                response, outcome, answered_at = await self._forward(request, shape)
             else:
                 outcome = "fault"
-            failed = response.status >= 500 or outcome == "broken"
+            failed = response.status >= 500 or outcome in {"broken", "cut"}
             cause, why = _cause(outcome, response.status)
             return response
         except AgentAwayError as error:
@@ -159,10 +177,12 @@ class Proxy:
             PROXY_REQUESTS.labels(outcome).inc()
             PROXY_SECONDS.observe(latency_s)
 
-    async def _faulty(self) -> web.Response | None:
+    async def _faulty(self, request: web.Request) -> web.Response | tuple[Slow | Cut, ...]:
+        """The answer a fault gives, else what becomes of the agent's own."""
         active = self._enforcer.active
         if not active:
-            return None
+            return ()
+        shape: list[Slow | Cut] = []
         for step in treatment(active, time.monotonic(), self._draw):
             match step:
                 case Delay(cause, seconds):
@@ -172,9 +192,14 @@ class Proxy:
                     return _injected(cause, 504, "a blackhole fault held this request until it ended")
                 case Fail(cause, status):
                     return _injected(cause, status, "an error fault answered instead of the agent")
-        return None
+                case Reset(cause):
+                    _reset(request)
+                    return _injected(cause, 502, "a reset fault closed this connection")
+                case Slow() | Cut():
+                    shape.append(step)
+        return tuple(shape)
 
-    async def _forward(self, request: web.Request) -> tuple[web.StreamResponse, str, float | None]:
+    async def _forward(self, request: web.Request, shape: tuple[Slow | Cut, ...]) -> tuple[web.StreamResponse, str, float | None]:
         if (why := self._away()) is not None:
             raise AgentAwayError(why)
         assert self._session is not None
@@ -199,13 +224,13 @@ class Proxy:
             log.info("proxy.no_answer", path=request.path, error=repr(error))
             return _failure(502, "agent_disconnected", "the agent closed the connection without an answer"), "broken", None
         try:
-            return await self._relay(request, upstream)
+            return await self._relay(request, upstream, shape)
         finally:
             # Closed, not released: what the client no longer wants, the agent need not finish.
             upstream.close()
 
     async def _relay(
-        self, request: web.Request, upstream: aiohttp.ClientResponse
+        self, request: web.Request, upstream: aiohttp.ClientResponse, shape: tuple[Slow | Cut, ...]
     ) -> tuple[web.StreamResponse, str, float | None]:
         response = Relayed(upstream)
         answered_at = time.monotonic() if upstream.content_type in _STREAMS else None
@@ -214,7 +239,11 @@ class Proxy:
         await response.prepare(request)
         try:
             async for part in upstream.content.iter_any():
-                await response.write(part)
+                if not shape:
+                    await response.write(part)
+                elif not await self._shaped(response, part, shape):
+                    _reset(request)
+                    return response, "cut", answered_at
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError):
             # The client must see that the answer is not whole.
             if request.transport is not None:
@@ -222,6 +251,21 @@ class Proxy:
             return response, "broken", answered_at
         await response.write_eof()
         return response, f"{upstream.status // 100}xx", answered_at
+
+    async def _shaped(self, response: Relayed, part: bytes, shape: tuple[Slow | Cut, ...]) -> bool:
+        """Writes ``part`` as faults have it; False where they end the answer."""
+        now = time.monotonic()
+        cut = next((step for step in shape if isinstance(step, Cut) and step.cause.deadline > now), None)
+        room = len(part) if cut is None else max(0, cut.after - response.relayed)
+        slow = next((step for step in shape if isinstance(step, Slow)), None)
+        kept = part[:room]
+        while kept:
+            piece, kept = (kept, b"") if slow is None else (kept[:_PIECE], kept[_PIECE:])
+            if slow is not None:
+                await self._enforcer.while_active(slow.cause, len(piece) / slow.bytes_per_s)
+            await response.write(piece)
+            response.relayed += len(piece)
+        return cut is None or room >= len(part)
 
     async def _websocket(self, request: web.Request) -> tuple[web.StreamResponse, str, float | None]:
         assert self._session is not None

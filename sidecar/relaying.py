@@ -25,6 +25,8 @@ class Relayed(web.StreamResponse):
 
     def __init__(self, upstream: aiohttp.ClientResponse) -> None:
         super().__init__(status=upstream.status, reason=upstream.reason, headers=end_to_end(upstream.headers))
+        self.relayed = 0
+        """Bytes of its body written so far, where a fault shapes it."""
         self.said = frozenset(name.lower() for name in upstream.headers)
 
 

@@ -113,6 +113,8 @@ class Reporter:
 
     def beat(self) -> None:
         """A heartbeat, unless the agent has none: it ended well, or is being stopped, which is reported by itself."""
+        if "heartbeat_loss" in self._enforcer.kinds():
+            return
         ended = self._agent.ended
         if self._agent.stopping or (ended is not None and ended.clean):
             return

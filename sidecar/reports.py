@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from schemas.events import Event, EventType
 from schemas.ids import derived_id
 from schemas.sections import Agent, AgentStatus, Check, Fault, FaultKind, Health, Metrics, Run, Sample, Tenant
+from schemas.state import AskedFault
 from sidecar.content import treated_event
 from sidecar.faults import Ending
 from sidecar.frames import Record
@@ -90,12 +91,27 @@ class Identity:
     def fault_injected(self, fault: Fault, at: datetime) -> Event:
         """A fault came into force; told twice it is the same event."""
         event_id = derived_id("fault.injected", self.tenant.tenant_id, self.agent_id, fault.fault_id)
-        return self.event("fault.injected", event_id, at, fault=fault)
+        return self.event("fault.injected", event_id, at, fault=_plain(fault), attributes=_more(fault) or None)
 
     def fault_cleared(self, fault: Fault, ending: Ending, at: datetime) -> Event:
         """A fault is over; told twice it is the same event."""
         event_id = derived_id("fault.cleared", self.tenant.tenant_id, self.agent_id, fault.fault_id)
-        return self.event("fault.cleared", event_id, at, fault=fault, attributes={"because": ending})
+        return self.event("fault.cleared", event_id, at, fault=_plain(fault), attributes={"because": ending})
+
+
+def _plain(fault: Fault) -> Fault:
+    """What an event's section tells of a fault."""
+    if type(fault) is Fault:
+        return fault
+    return Fault(**{name: getattr(fault, name) for name in Fault.model_fields})
+
+
+def _more(fault: Fault) -> dict[str, JsonValue]:
+    """What it does not: how strong it is, and its seed."""
+    if not isinstance(fault, AskedFault):
+        return {}
+    told: dict[str, JsonValue] = {"intensity": fault.intensity, "seed": fault.seed}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def health(found: Found, checks: Sequence[Check], active: Sequence[FaultKind], interval_s: float) -> Health:

@@ -20,7 +20,7 @@ from zlib import crc32
 import structlog
 
 from sidecar.drop_counts import DropCounts
-from sidecar.frames import HEAD_BYTES, Record, UnreadableRecordError, decode, encode, frame_bytes, record
+from sidecar.frames import HEAD_BYTES, MAX_PAYLOAD_BYTES, Record, UnreadableRecordError, decode, encode, frame_bytes, record
 from sidecar.messages import own_kind
 from sidecar.priorities import CLASSES, Held, droppable, highest, rank, without
 from sidecar.room import kinds, sacrifice
@@ -51,7 +51,7 @@ class Stored:
 
     records: int
     displaced: tuple[tuple[str, int], ...] = ()
-    """What was dropped to make room for them: how many of which kind."""
+    """What was dropped: to make room for them, or of them because it was too large. How many of which kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ class Spool:
         self._lock_file = -1
         self._position_file = -1
         self._writer = -1
+        self._torn = False
+        """Whether something may stand behind the end of the segment being written."""
         self.unreadable = 0
         """Places where the files held no records any more (a damaged disk), each skipped to the next segment."""
 
@@ -149,9 +151,12 @@ class Spool:
         self._writer = os.open(self._path(newest), os.O_WRONLY | os.O_APPEND)
 
     def _roll(self, segment: int) -> None:
-        if self._writer >= 0:
-            os.close(self._writer)
-        self._writer = os.open(self._path(segment), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        """``segment`` is written from now on; raises OSError, and then the one before still is."""
+        # First the new one: where it cannot be had, the number of the old one must not be somebody else's by the next try.
+        opened = os.open(self._path(segment), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        before, self._writer, self._torn = self._writer, opened, False
+        if before >= 0:
+            os.close(before)
         self._sizes[segment] = 0
         self._droppable[segment] = [0] * len(CLASSES)
 
@@ -161,8 +166,16 @@ class Spool:
         return sum(self._sizes.values()) - (self._done.offset if self._done.segment in self._sizes else 0)
 
     def append(self, records: Sequence[Record], *, share: float = 1.0) -> Stored | Full:
-        """All of ``records``, or none: where more than ``share`` of the bound would be full and nothing may go, or the disk is full."""
-        frames = [encode(item.payload()) for item in records]
+        """All of ``records``, or none: where more than ``share`` of the bound would be full and nothing may go, or the disk is full.
+
+        One that is larger than a frame may be would make what is behind it unreadable: it is dropped and counted, the others are taken.
+        """
+        payloads = [item.payload() for item in records]
+        large = [item for item, payload in zip(records, payloads, strict=True) if len(payload) > MAX_PAYLOAD_BYTES]
+        if large:
+            records = [item for item in records if item not in large]
+            payloads = [item.payload() for item in records]
+        frames = [encode(payload) for payload in payloads]
         size = sum(map(len, frames))
         # A segment that loses records is written anew beside itself: that much is kept free.
         limit = int((self._max_bytes - self._segment_bytes) * share)
@@ -180,10 +193,21 @@ class Spool:
         except OSError as error:
             log.error("spool.write_failed", error=repr(error))
             return Full(f"the disk refuses: {error.strerror}")
-        return Stored(len(records), displaced)
+        return Stored(len(records), (*displaced, *self._given_up(large)) if large else displaced)
+
+    def _given_up(self, large: Sequence[Record]) -> tuple[tuple[str, int], ...]:
+        for item in large:
+            log.error(
+                "spool.too_large", kind=own_kind(item), event_id=item.event_id, bytes=len(item.line), most=MAX_PAYLOAD_BYTES
+            )
+        lost = Counter(own_kind(item) for item in large)
+        self.drops.add(lost)
+        return tuple(sorted(lost.items()))
 
     def _write(self, records: Sequence[Record], frames: Sequence[bytes]) -> None:
         """All of ``frames`` behind what there is, in as many segments as they need; raises OSError, and then none of them."""
+        if self._torn:
+            self._roll(max(self._sizes) + 1)
         first = newest = max(self._sizes)
         before, counted = self._sizes[newest], list(self._droppable[newest] or ()) or None
         try:
@@ -226,14 +250,22 @@ class Spool:
                     counted[of] += len(frame)
 
     def _take_back(self, first: int, size: int, counted: list[int] | None) -> None:
-        """As it was before: ``first`` the newest segment, with ``size`` bytes."""
-        for segment in [number for number in self._sizes if number > first]:
+        """As it was before: ``first`` with ``size`` bytes, and what was begun behind it empty. Needs nothing of a full disk, opens nothing."""
+        newest = max(self._sizes)
+        for segment in [number for number in self._sizes if first < number < newest]:
             self._path(segment).unlink(missing_ok=True)
             del self._sizes[segment], self._droppable[segment]
-        os.close(self._writer)
-        self._writer = os.open(self._path(first), os.O_WRONLY | os.O_APPEND)
-        os.truncate(self._path(first), size)
+        if newest > first:
+            self._sizes[newest], self._droppable[newest] = 0, [0] * len(CLASSES)
         self._sizes[first], self._droppable[first] = size, counted
+        try:
+            os.ftruncate(self._writer, self._sizes[newest])
+            if newest > first:
+                os.truncate(self._path(first), size)
+        except OSError as error:
+            # What is behind the known size is not read; what comes next must not stand behind it.
+            self._torn = True
+            log.error("spool.not_taken_back", segment=newest, error=repr(error))
 
     def _make_room(self, needed: int, spare: int, upto: int) -> tuple[tuple[str, int], ...] | None:
         """Drops what may go for records of rank ``upto``; returns how many of which kind, None where that is too little. May raise OSError."""

@@ -192,7 +192,7 @@ class _Audit:
                     f"{told['records']:,} coverage records of {stage} follow each other without a gap: received {told['received']:,} = "
                     f"valid {told['valid']:,} + dead {told['dead']:,} + duplicates {told['duplicates']:,}",
                 )  # fmt: skip
-        checks = ("applied", "counts", "rows", "purged", "tenants", "many")
+        checks = ("applied", "counts", "rows", "purged", "tenants", "many", "money")
         for name in STREAMS if self.scope.has("aggregate") else ():
             if name in counts and not any(findings.bad(f"{name}.{check}") for check in checks):
                 told = counts[name]

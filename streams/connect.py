@@ -1,6 +1,7 @@
 """Connecting: for ever patient once running, clear when it cannot begin."""
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -49,6 +50,8 @@ async def connect(
 
     ``name`` is what operators see in NATS' own monitoring.
     """
+    if (unreadable := settings.unreadable()) is not None:
+        raise CannotConnectError(f"cannot connect to NATS at {settings.shown_url()}: {unreadable}")
     client = TolerantClient()
 
     async def disconnected() -> None:
@@ -97,5 +100,7 @@ async def connect(
     await asyncio.gather(connecting, return_exceptions=True)
     await client.close()
     why = repr(seen[0]) if seen else "no answer"
+    if seen and isinstance(seen[0], ssl.SSLError):
+        why = f"TLS: {seen[0]}; NATS_TLS_CA names whom to trust"
     msg = f"cannot connect to NATS at {settings.shown_url()}: {why}. Is it running, and are NATS_URL, NATS_USER and NATS_PASSWORD right?"
-    raise CannotConnectError(msg)
+    raise CannotConnectError(msg) from (seen[0] if seen else None)

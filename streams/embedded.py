@@ -7,8 +7,10 @@ Credentials are generated once and live with the data; each user may publish onl
 import asyncio
 import json
 import os
+import re
 import secrets
 import shutil
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,10 @@ from typing import Final
 import httpx
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from service.ports import free_port, port_is_free
+from service.ports import free_port, listens, port_is_free
 from service.signals import die_with_parent
 from streams.settings import NatsSettings
+from streams.users import Users, entry
 
 MAX_PAYLOAD: Final = 2 * 1024 * 1024
 """Twice what a door takes, so that a rejected megabyte still fits with its reason."""
@@ -45,7 +48,9 @@ ROLES: Final[dict[str, list[str]]] = {
         "$KV.budgets.>",
         "$KV.api_keys.>",
         "audit.*.api_keys",
+        "audit.*.dead_letters",
         "$KV.policy_flags.>",
+        "$KV.faults.>",
     ],
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
     "sidecar": [*_READ, "telemetry.>", "agent.>"],
@@ -68,6 +73,10 @@ DENIED: Final[dict[str, list[str]]] = {
     "gateway": _NO_CHANGES,
 }
 """What of that they may not: change streams, take work from the queues, speak to the manager as a trusted caller."""
+
+
+USERS_FILE: Final = "users.json"
+CONFIGURATION_FILE: Final = "nats.conf"
 
 
 class ServerError(RuntimeError):
@@ -94,6 +103,45 @@ def binary() -> str:
     return found
 
 
+def read_users(directory: Path) -> Users:
+    """The logins people have added; raises ServerError where their file is damaged: without it nobody of them could log in."""
+    path = directory / USERS_FILE
+    try:
+        return Users.model_validate_json(path.read_bytes()) if path.exists() else Users()
+    except ValidationError as error:
+        raise ServerError(
+            f"{path} is damaged: restore it, or move it away and add the users anew (agentops auth user add)"
+        ) from error
+
+
+def keep_users(directory: Path, users: Users) -> None:
+    """Writes the logins, and the server's configuration where there is one; ``reload`` makes a running server take them."""
+    write_private(directory / USERS_FILE, users.model_dump_json(indent=1, exclude_none=True))
+    path = directory / CONFIGURATION_FILE
+    if path.exists():
+        config = json.loads(path.read_bytes())
+        account = config["accounts"]["AGENTOPS"]
+        account["users"] = [user for user in account["users"] if user["user"] in ROLES] + [entry(user) for user in users.active()]
+        write_private(path, json.dumps(config, indent=1))
+
+
+def reload(directory: Path) -> bool:
+    """Makes the server running in ``directory`` read its configuration anew: who is connected stays so, unless its login is gone or other.
+
+    False where none runs.
+    """
+    try:
+        pid = int((directory / "nats-server.pid").read_text())
+        line = Path(f"/proc/{pid}/cmdline")
+        ours = str(directory / CONFIGURATION_FILE).encode()
+        if line.parent.parent.exists() and ours not in line.read_bytes().split(b"\0"):
+            return False
+        os.kill(pid, signal.SIGHUP)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _configuration(credentials: Credentials, directory: Path, *, sync_always: bool) -> str:
     users = [
         {
@@ -106,7 +154,7 @@ def _configuration(credentials: Credentials, directory: Path, *, sync_always: bo
             },
         }
         for user, password in credentials.passwords.items()
-    ]
+    ] + [entry(user) for user in read_users(directory).active()]
     config = {
         "host": "127.0.0.1",
         "port": credentials.port,
@@ -126,7 +174,29 @@ def _configuration(credentials: Credentials, directory: Path, *, sync_always: bo
     return json.dumps(config, indent=1)
 
 
-def _write_private(path: Path, text: str) -> None:
+RECOVERY_S: Final = 180.0
+"""So long a server may read what it stored before it is given up."""
+
+UNRECOVERED: Final = "could not be recovered"
+"""What the server says of a stream whose files it cannot read. It stays so: there is nothing to wait for."""
+
+
+def complaint(answer: httpx.Response) -> str:
+    """What ``/healthz`` complains of, in one line."""
+    try:
+        told = answer.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        told = answer.text
+    return str(told).strip()[:500] or f"status {answer.status_code}"
+
+
+def unrecovered(told: str) -> str:
+    """What ``/healthz`` says of the first stream that is lost, as a person would say it."""
+    found = re.search(r"stream '(?:\S+ > )?(\S+)' " + UNRECOVERED, told)
+    return f"the stream {found[1]} is damaged" if found is not None else told
+
+
+def write_private(path: Path, text: str) -> None:
     """Whole or not at all: a full disk must not cost the passwords that were there."""
     beside = path.with_name(f"{path.name}.new")
     beside.touch(mode=0o600)
@@ -163,7 +233,7 @@ class EmbeddedServer:
         known = kept.passwords if kept else {}
         passwords = known | {user: secrets.token_urlsafe(24) for user in ROLES if user not in known}
         credentials = Credentials(port=port, monitor_port=monitor, passwords=passwords)
-        _write_private(path, credentials.model_dump_json(indent=1))
+        write_private(path, credentials.model_dump_json(indent=1))
         return credentials
 
     def settings(self, user: str = "system") -> NatsSettings:
@@ -184,12 +254,15 @@ class EmbeddedServer:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self.credentials = self._load()
-            _write_private(
-                self.directory / "nats.conf", _configuration(self.credentials, self.directory, sync_always=self.sync_always)
+            write_private(
+                self.directory / CONFIGURATION_FILE,
+                _configuration(self.credentials, self.directory, sync_always=self.sync_always),
             )
         except PermissionError as error:
             msg = f"cannot write to {error.filename}: choose another data directory with --data, or fix its permissions"
             raise ServerError(msg) from error
+        except ServerError:
+            raise
         except (OSError, ValueError) as error:
             msg = f"the data directory {self.directory} is not usable: {error}. Move it away or choose another with --data"
             raise ServerError(msg) from error
@@ -200,7 +273,7 @@ class EmbeddedServer:
         with log_path.open("ab") as output:
             # Its own session: a Ctrl-C in the terminal reaches us alone, and we stop it last.
             self.process = await asyncio.create_subprocess_exec(
-                binary(), "-c", str(self.directory / "nats.conf"), stdout=output, stderr=output, start_new_session=True,
+                binary(), "-c", str(self.directory / CONFIGURATION_FILE), stdout=output, stderr=output, start_new_session=True,
                 env={"GOMEMLIMIT": _MEMORY_LIMIT} | os.environ,
                 preexec_fn=die_with_parent if self.dies_with_parent else None,
             )  # fmt: skip
@@ -215,11 +288,17 @@ class EmbeddedServer:
 
     async def _healthy(self, patience_s: float, log_path: Path) -> None:
         assert self.process is not None
-        deadline = asyncio.get_running_loop().time() + patience_s
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        deadline = began + patience_s
+        trouble: str | None = None
         async with httpx.AsyncClient(timeout=1.0, trust_env=False) as http:
-            while asyncio.get_running_loop().time() < deadline:
+            while clock() < deadline:
                 if self.process.returncode is not None:
                     break
+                if not self._listens():
+                    # It takes clients only when it has read all that it stored, which takes long where that is much.
+                    deadline = min(clock() + patience_s, began + max(patience_s, RECOVERY_S))
                 try:
                     answer = await http.get(f"{self.monitor_url}/healthz")
                 except httpx.HTTPError:
@@ -227,11 +306,23 @@ class EmbeddedServer:
                     continue
                 if answer.status_code == httpx.codes.OK:
                     return
-                await asyncio.sleep(0.02)
-        await self.stop()
+                trouble = complaint(answer)
+                await asyncio.sleep(0.05)
         tail = log_path.read_text(errors="replace").splitlines()[-5:]
-        msg = f"nats-server did not become healthy within {patience_s:g} s; the end of {log_path}:\n  " + "\n  ".join(tail)
+        await self.stop()
+        if trouble is not None and UNRECOVERED in trouble:
+            msg = f"NATS cannot read what it stored: {unrecovered(trouble)}. Put a backup in the place of {self.directory / 'jetstream'}, or move that away to begin anew; see {log_path}"
+            raise ServerError(msg)
+        told = f" ({trouble})" if trouble is not None else ""
+        msg = (
+            f"nats-server did not become healthy within {clock() - began:.0f} s{told}; the end of {log_path}:\n  "
+            + "\n  ".join(tail)
+        )
         raise ServerError(msg)
+
+    def _listens(self) -> bool:
+        assert self.credentials is not None
+        return listens(self.credentials.port)
 
     async def stop(self, patience_s: float = 8.0) -> None:
         """Asks the server to stop, and makes it after ``patience_s``."""
@@ -259,7 +350,7 @@ class EmbeddedServer:
             answer = await http.get(f"{self.monitor_url}/healthz", timeout=1.0)
         except httpx.HTTPError:
             return None
-        return None if answer.status_code == httpx.codes.OK else answer.text.strip()[:500] or f"status {answer.status_code}"
+        return None if answer.status_code == httpx.codes.OK else complaint(answer)
 
     def is_running(self) -> bool:
         """Whether the child process lives."""

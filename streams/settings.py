@@ -34,6 +34,8 @@ class NatsSettings(BaseSettings):
     """Certificate authority to trust; giving it turns TLS on."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    inbox_prefix: str | None = None
+    """Where answers to our requests come: users made by ``agentops auth user add`` may listen nowhere but at ``_INBOX_<user>``."""
     connect_timeout_s: float = 5.0
     """For one attempt."""
     reconnect_wait_s: float = 0.5
@@ -49,6 +51,14 @@ class NatsSettings(BaseSettings):
             part.split("//", 1)[0] + "//" + part.split("@")[-1].split("//")[-1] if "@" in part else part
             for part in self.servers()
         )
+
+    def unreadable(self) -> str | None:
+        """The first of the files named here that is none, by its variable; None where all are there."""
+        for field in ("credentials", "tls_ca", "tls_certificate", "tls_key"):
+            path: Path | None = getattr(self, field)
+            if path is not None and not path.is_file():
+                return f"NATS_{field.upper()} names {path}, which is no file"
+        return None
 
     def tls_context(self) -> ssl.SSLContext | None:
         """The TLS context these settings ask for, if any."""
@@ -73,6 +83,8 @@ class NatsSettings(BaseSettings):
             given["user"] = self.user
         if self.password is not None:
             given["password"] = self.password.get_secret_value()
+        if self.inbox_prefix is not None:
+            given["inbox_prefix"] = self.inbox_prefix
         if self.token is not None:
             given["token"] = self.token.get_secret_value()
         if self.credentials is not None:

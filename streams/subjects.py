@@ -11,6 +11,7 @@ ALL_LEDGER: Final = "ledger.>"
 ALL_ALERTS: Final = "alerts.>"
 ALL_COMMANDS: Final = "command.>"
 ALL_AUDIT: Final = "audit.>"
+ALL_QUERIES: Final = "query.>"
 COVERED_VALIDATE: Final = "covered.validate.>"
 COVERED_COST: Final = "covered.cost.>"
 
@@ -20,6 +21,9 @@ WAREHOUSE_SNAPSHOT: Final = "warehouse.snapshot"
 KEYS_AUDITED: Final = "api_keys"
 """Stands for the agent in ``audit.<tenant>.<agent_id>`` where an API key was made, revoked or rotated."""
 
+REPLAYS_AUDITED: Final = "dead_letters"
+"""Stands for the agent in ``audit.<tenant>.<agent_id>`` where dead letters were published again."""
+
 COST_PRICES: Final = "cost.*.prices"
 CONTENT_POLICY: Final = "content.*.policy"
 COST_CORRECTIONS: Final = "cost.*.corrections"
@@ -27,6 +31,11 @@ COST_CORRECTIONS: Final = "cost.*.corrections"
 MANAGER_COMMAND: Final = "agent.manager.command"
 MANAGER_QUERY: Final = "agent.manager.query"
 MANAGER_RESPONSE: Final = "agent.manager.response"
+ANNOUNCED: Final = "agents.hb.>"
+"""Heartbeats of the Synadia agent protocol: ``agents.hb.<agent>.<owner>.<session>``."""
+ANNOUNCED_SERVICE: Final = "$SRV.INFO.agents"
+"""Asks every instance of the micro service ``agents`` of that protocol who it is."""
+
 AGENT_STATUS: Final = "agent.status"
 AGENT_METRICS: Final = "agent.metrics"
 RESERVED_AGENT_ID: Final = "manager"
@@ -208,6 +217,16 @@ def command(tenant: str, user: str, agent: str) -> str:
     return f"command.{token(tenant)}.{token(user)}.{token(agent)}"
 
 
+def commands_of(tenant: str, user: str) -> str:
+    """``command.<tenant>.<user>.*``: what ``user`` may ask of a tenant's agents, ``*`` for every tenant's; a permission."""
+    return f"command.{tenant if tenant == '*' else token(tenant)}.{token(user)}.*"
+
+
+def command_response_to(user: str, command_id: str) -> str:
+    """``agent.manager.response.<user>.<command_id>``: the same answer where its sender alone may listen."""
+    return f"{MANAGER_RESPONSE}.{token(user)}.{token(command_id)}"
+
+
 def command_response(command_id: str) -> str:
     """``agent.manager.response.<command_id>``."""
     return f"{MANAGER_RESPONSE}.{token(command_id)}"
@@ -216,6 +235,24 @@ def command_response(command_id: str) -> str:
 def audit(tenant: str, agent: str) -> str:
     """``audit.<tenant>.<agent_id>``."""
     return f"audit.{token(tenant)}.{token(agent)}"
+
+
+def audited_replays(tenant: str | None = None) -> str:
+    """``audit.<tenant>.dead_letters``: who published dead letters again; without ``tenant`` a filter for all of them.
+
+    A tenant that may not stand in a subject becomes ``unknown``, as it did in the subject of its letters.
+    """
+    return f"audit.{'*' if tenant is None else tenant if is_token(tenant) else UNKNOWN}.{REPLAYS_AUDITED}"
+
+
+def registry_history(tenant: str, agent: str) -> str:
+    """``audit.<tenant>.<agent_id>.registry``: every change of what an agent is."""
+    return f"{audit(tenant, agent)}.registry"
+
+
+def registry_history_of(agent: str) -> str:
+    """``audit.*.<agent_id>.registry``: of every tenant's agent of this id; a filter."""
+    return f"audit.*.{token(agent)}.registry"
 
 
 def agent_command(agent: str) -> str:

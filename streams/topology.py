@@ -82,6 +82,10 @@ def streams(replicas: int = 1, partitions: int = 1) -> tuple[StreamConfig, ...]:
 
 
 REGISTRY: Final = "registry"
+RELEASES: Final = "releases"
+SIGHTINGS: Final = "sightings"
+SIGHTINGS_FORGOTTEN: Final = timedelta(days=1)
+"""Agents that announced themselves and have not been heard of since."""
 AGENT_STATES: Final = "agent_states"
 OBSERVATIONS: Final = "observations"
 FAULTS: Final = "faults"
@@ -113,10 +117,15 @@ def stores(replicas: int = 1) -> tuple[StreamConfig, ...]:
     return (content,)
 
 
+_FORGOTTEN: Final = {LEASES: LEASES_FORGOTTEN, SIGHTINGS: SIGHTINGS_FORGOTTEN}
+
+
 def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
     """The key-value buckets: bucket, history kept, what for."""
     rows = (
         (REGISTRY, 64, "What each agent is (manifest), with its history"),
+        (RELEASES, 8, "The versions of each agent; every change of the registry stands in AUDIT for ever"),
+        (SIGHTINGS, 1, "Agents that announced themselves over NATS and are not managed here"),
         (AGENT_STATES, 1, "What the manager wants of and sees in each agent"),
         (OBSERVATIONS, 1, "How each agent is, as the health processor judges"),
         (FAULTS, 8, "Faults asked of each agent, with deadlines"),
@@ -139,7 +148,7 @@ def buckets(replicas: int = 1) -> tuple[KeyValueConfig, ...]:
             replicas=replicas,
             max_value_size=1_000_000,
             direct=True,
-            ttl=LEASES_FORGOTTEN.total_seconds() if bucket == LEASES else None,
+            ttl=_FORGOTTEN[bucket].total_seconds() if bucket in _FORGOTTEN else None,
         )
         for bucket, history, about in rows
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -79,8 +80,19 @@ def find(data: Path | None, environment: Mapping[str, str]) -> Place:
 
 def _not_reached(place: Place, error: CannotConnectError) -> CommandFailedError:
     refused = "authorization" in str(error).lower()
+    settings = place.settings
+    if (unreadable := settings.unreadable()) is not None:
+        return CommandFailedError(unreadable, "Give the path of one that can be read, or unset the variable")
+    if isinstance(why := error.__cause__, ssl.SSLError):
+        told = why.verify_message if isinstance(why, ssl.SSLCertVerificationError) else str(why)
+        return CommandFailedError(
+            f"NATS at {settings.shown_url()} is not trusted: {told}", "Set NATS_TLS_CA to the certificate of whom to trust"
+        )
     if place.source == "NATS_URL":
-        advice = "Check NATS_USER and NATS_PASSWORD" if refused else "Check NATS_URL, and that the server runs"
+        login = "NATS_USER and NATS_PASSWORD"
+        if settings.token is not None or settings.credentials is not None:
+            login = "NATS_TOKEN" if settings.token is not None else "NATS_CREDENTIALS"
+        advice = f"Check {login}" if refused else "Check NATS_URL, and that the server runs"
         return CommandFailedError(
             f"NATS at {place.settings.shown_url()} (from NATS_URL) {'refused the login' if refused else 'does not answer'}",
             advice,

@@ -10,15 +10,19 @@ import typer
 from agent_manager.cli.commands import (
     agents,
     alerts,
+    auth,
     budgets,
     content,
     dead,
+    dev,
+    drill,
     events,
     faults,
     keys,
     ledger,
     prices,
     query,
+    registering,
     snapshots,
     streams,
     system,
@@ -53,8 +57,10 @@ app.command(rich_help_panel="The system", epilog="Example: agentops up --demo --
 app.command(rich_help_panel="The system", epilog="Example: agentops doctor --json")(system.doctor)
 app.command(rich_help_panel="The system", epilog='Example: eval "$(agentops env)" && nats sub "alerts.>"')(system.env)
 app.command(rich_help_panel="The system")(system.version)
+registering.add_to(agents.app)
 app.add_typer(agents.app, name="agents", rich_help_panel="Agents")
 app.add_typer(faults.app, name="faults", rich_help_panel="Agents")
+app.add_typer(drill.app, name="drill", rich_help_panel="Agents")
 app.add_typer(alerts.app, name="alerts", rich_help_panel="Agents")
 app.add_typer(events.app, name="events", rich_help_panel="Data")
 app.command(
@@ -64,6 +70,7 @@ app.command(
     add_help_option=False,
 )(query.query)
 app.add_typer(budgets.app, name="budgets", rich_help_panel="Data")
+app.add_typer(auth.app, name="auth", rich_help_panel="Parts")
 app.add_typer(keys.app, name="keys", rich_help_panel="Parts")
 app.add_typer(content.app, name="content", rich_help_panel="Data")
 app.add_typer(prices.app, name="prices", rich_help_panel="Money")
@@ -73,6 +80,7 @@ app.command(rich_help_panel="Data", epilog="Example: agentops audit --last 1h")(
 app.command(rich_help_panel="Data", epilog="Example: agentops replay --into /tmp/warehouse.duckdb")(snapshots.replay)
 app.add_typer(snapshots.app, name="snapshot", rich_help_panel="Data")
 app.add_typer(streams.app, name="streams", rich_help_panel="Parts")
+app.add_typer(dev.app, name="dev", rich_help_panel="Parts")
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.sidecar)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.gateway)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.processors)

@@ -59,7 +59,7 @@ def duration(seconds: float | None) -> str:
     if seconds < 0:
         return f"-{duration(-seconds)}"
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
+        return "<1 ms" if 0 < seconds < 0.0005 else f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     whole = int(seconds)

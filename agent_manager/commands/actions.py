@@ -1,19 +1,19 @@
 """What each command does to an agent."""
 
-import json
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from agent_manager.commands import parameters, registry
 from agent_manager.drivers import output
+from agent_manager.drivers.driver import StopError
 from agent_manager.healing import faults, incidents
 from agent_manager.healing.verdict import Fit, Sick
 from agent_manager.lifecycle.agent import Agent
 from agent_manager.lifecycle.jobs import Done, Job, Outcome, Refused
 from agent_manager.lifecycle.keeper import Keeper
 from schemas.commands import FaultParams
-from schemas.errors import field_errors
 from schemas.ids import derived_id
 from schemas.model import Instant, Text, Wire
 from schemas.sections import FaultKind
@@ -51,18 +51,6 @@ class MaintenanceParams(Wire):
     reason: Text | None = None
 
 
-_Params = TypeVar("_Params", bound=BaseModel)
-
-
-def _params(model: type[_Params], job: Job) -> _Params | Refused:
-    try:
-        return model.model_validate_json(json.dumps(job.command.params))
-    except ValidationError as error:
-        errors = field_errors(error)
-        where = "; ".join(one.told(f"params{one.loc.removeprefix('$')}") for one in errors[:3])
-        return Refused("invalid", where, {"errors": [one.model_dump(exclude_none=True) for one in errors]})
-
-
 async def carry_out(keeper: Keeper, job: Job) -> Outcome:
     """Carries ``job`` out on the keeper's agent; called in its task, so nothing else happens to the agent meanwhile."""
     agent = keeper.agent
@@ -70,21 +58,42 @@ async def carry_out(keeper: Keeper, job: Job) -> Outcome:
         return Refused("expired", f"expired at {job.command.expires_at.isoformat()}, before its turn came")
     match job.command.command:
         case "status":
-            found = _params(NoParams, job)
+            found = parameters.read(NoParams, job)
             return found if isinstance(found, Refused) else Done(status(agent))
         case "inject_fault":
             return await _inject(agent, job)
         case "clear_faults":
             return await _clear(agent, job)
+        case "register":
+            return await registry.register(agent, job)
         case _ if agent.record is None:
             return Refused("refused", f"{agent.agent_id} is not run by this manager: it has no agent.yaml here")
         case "set_healing":
             return await _set_healing(agent, job)
         case "set_maintenance":
             return await _set_maintenance(agent, job)
-    found = _params(NoParams, job)
+        case "update":
+            return await registry.update(agent, job)
+        case "delete":
+            return await registry.delete(agent, job)
+        case "promote":
+            return await registry.promote(agent, job)
+        case "rollback":
+            return await _swap(agent, job, await registry.rollback(agent, job))
+        case "canary":
+            return await _swap(agent, job, await registry.canary(agent, job))
+    found = parameters.read(NoParams, job)
     if isinstance(found, Refused):
         return found
+    try:
+        return await _run(keeper, job)
+    except StopError as error:
+        return Refused("failed", f"could not be stopped: {error}")
+
+
+async def _run(keeper: Keeper, job: Job) -> Outcome:
+    """What starts and ends instances."""
+    agent = keeper.agent
     if job.command.command == "stop":
         return await _stop(agent, job)
     if not agent.has_manifest:
@@ -117,6 +126,9 @@ def _result(agent: Agent, **more: Any) -> dict[str, Any]:
         "instance_id": state.instance_id,
         "proxy_url": state.proxy_url,
         "sidecar_url": state.sidecar_url,
+        "resource": state.resource,
+        "revision": state.revision,
+        "logs_url": state.logs_url,
         "started_at": None if state.started_at is None else state.started_at.isoformat(),
     }
     return {name: value for name, value in (told | more).items() if value is not None}
@@ -133,18 +145,20 @@ def _instance_of(job: Job) -> str:
 
 async def _up(agent: Agent) -> Outcome:
     """Waits until the instance answers; a start that ends early or never answers is told with its output."""
-    deadline = agent.world.clock() + agent.world.timings.patience
+    deadline = agent.world.clock() + agent.patience
     while True:
         agent.look()
         if agent.ended is not None:
-            tail = output.tail(agent.world.data, agent.agent_id)
+            local = agent.record is not None and agent.record.driver == "local"
+            tail = output.tail(agent.world.data, agent.agent_id) if local else ""
             return Refused("failed", agent.ended.reason, {"output": tail} if tail else {})
         if await agent.check():
             agent.show_status()
             return Done(_result(agent))
         if agent.world.clock() >= deadline:
-            patience = agent.world.timings.patience.total_seconds()
-            return Refused("timeout", f"started, but its sidecar did not answer within {patience:g} s", _result(agent))
+            patience = agent.patience.total_seconds()
+            who = "its sidecar did not answer" if agent.instance and agent.instance.driver == "local" else "it did not come up"
+            return Refused("timeout", f"started, but {who} within {patience:g} s", _result(agent))
         await agent.pause(_LOOK_S)
 
 
@@ -196,6 +210,20 @@ async def _restart(agent: Agent, job: Job) -> Outcome:
     return await _up(agent)
 
 
+async def _swap(agent: Agent, job: Job, chosen: Done | Refused | registry.Swap) -> Outcome:
+    """Another version in place of the present one, where one was chosen; an agent that is stopped gets it at its next start."""
+    if not isinstance(chosen, registry.Swap):
+        return chosen
+    state = agent.state
+    if state is None or state.desired == "stopped":
+        return Done(chosen.told | {"restarted": False})
+    await _renew(agent, job, f"{chosen.why} by {job.by}")
+    outcome = await _up(agent)
+    if isinstance(outcome, Refused):
+        return Refused(outcome.code, f"version {chosen.told['version']} is current now, but: {outcome.message}", outcome.details)
+    return Done(outcome.result | chosen.told | {"restarted": True})
+
+
 async def _recover(keeper: Keeper, job: Job) -> Outcome:
     """Clears faults, restarts, and waits for HEALTHY."""
     agent = keeper.agent
@@ -211,7 +239,7 @@ async def _recover(keeper: Keeper, job: Job) -> Outcome:
     outcome = await _up(agent)
     if isinstance(outcome, Refused):
         return outcome
-    deadline = now + agent.world.timings.verify
+    deadline = now + agent.silence
     while True:
         agent.look()
         if agent.ended is not None:
@@ -223,13 +251,13 @@ async def _recover(keeper: Keeper, job: Job) -> Outcome:
         if keeper.has_waiting():
             return Refused("failed", f"restarted, not yet HEALTHY ({verdict.reason}) when the next command came", _result(agent))
         if agent.world.clock() >= deadline:
-            limit = agent.world.timings.verify / timedelta(seconds=1)
+            limit = agent.silence / timedelta(seconds=1)
             return Refused("timeout", f"restarted, but not HEALTHY within {limit:g} s: {verdict.reason}", _result(agent))
         await agent.pause(_LOOK_S * 5)
 
 
 async def _set_healing(agent: Agent, job: Job) -> Outcome:
-    params = _params(HealingParams, job)
+    params = parameters.read(HealingParams, job)
     if isinstance(params, Refused):
         return params
     agent.note(healing_enabled=params.enabled)
@@ -238,7 +266,7 @@ async def _set_healing(agent: Agent, job: Job) -> Outcome:
 
 
 async def _set_maintenance(agent: Agent, job: Job) -> Outcome:
-    params = _params(MaintenanceParams, job)
+    params = parameters.read(MaintenanceParams, job)
     if isinstance(params, Refused):
         return params
     if params.until is not None and params.until <= agent.world.clock():
@@ -251,7 +279,7 @@ async def _set_maintenance(agent: Agent, job: Job) -> Outcome:
 
 
 async def _inject(agent: Agent, job: Job) -> Outcome:
-    params = _params(FaultParams, job)
+    params = parameters.read(FaultParams, job)
     if isinstance(params, Refused):
         return params
     now = agent.world.clock()
@@ -264,7 +292,7 @@ async def _inject(agent: Agent, job: Job) -> Outcome:
 
 
 async def _clear(agent: Agent, job: Job) -> Outcome:
-    params = _params(ClearParams, job)
+    params = parameters.read(ClearParams, job)
     if isinstance(params, Refused):
         return params
     gone = await agent.clear_faults(params.kind)

@@ -84,7 +84,7 @@ class Desk:
             return
         if (known := self.journal.outcome(identity)) is not None:
             log.info("command.repeated", command_id=command.command_id, agent_id=command.agent_id)
-            await self._answer(identity, command.command_id, known)
+            await self._answer(identity, subject, command.command_id, known)
             await delivery.ack()
             return
         now = self.fleet.world.clock()
@@ -102,6 +102,8 @@ class Desk:
 
     def _submit(self, command: Command, user: str, tenant: str, identity: str) -> Outcome | asyncio.Future[Outcome]:
         keeper = self.fleet.find(tenant, command.agent_id)
+        if keeper is None and command.command == "register":
+            keeper = self.fleet.introduced(tenant, command.agent_id)
         if keeper is None:
             return Refused("unknown_agent", f"no agent {command.agent_id!r} of tenant {tenant!r}")
         job = Job(command, user, identity, asyncio.get_running_loop().create_future())
@@ -165,15 +167,16 @@ class Desk:
             status=response.status,
             error=response.error.message if response.error else None,
         )
-        await self._answer(identity, command.command_id, data)
+        await self._answer(identity, subject, command.command_id, data)
         await self._held[identity].delivery.ack()
 
-    async def _answer(self, identity: str, command_id: str, data: bytes) -> None:
+    async def _answer(self, identity: str, subject: str, command_id: str, data: bytes) -> None:
         for future in self._waiting.pop(identity, []):
             if not future.done():
                 future.set_result(data)
         try:
             await self.client.publish(subjects.command_response(command_id), data)
+            await self.client.publish(subjects.command_response_to(reading.sender(subject).user, command_id), data)
         except (nats.errors.Error, OSError) as error:
             log.warning("command.response_lost", command_id=command_id, error=repr(error))
 

@@ -30,13 +30,14 @@ class Lookout:
     def look(self) -> None:
         """One look."""
         found = self._folders.look(self._clock())
-        for record in found.records:
-            kept = self._register.take(record, self._clock())
+        by_command = self._register.by_command()
+        seen = [*(self._register.take(record, self._clock()) for record in found.records), *by_command]
+        for kept in seen:
             keeper = self._fleet.find(kept.tenant_id, kept.agent_id)
             if keeper is None or keeper.agent.record != kept or not keeper.agent.has_manifest:
                 self._fleet.described(kept)
         if found.complete:
-            self._fleet.manifests_seen({agent_key(record.tenant_id, record.agent_id) for record in found.records})
+            self._fleet.manifests_seen({agent_key(record.tenant_id, record.agent_id) for record in seen})
         self._fleet.problems = found.problems
         for problem in found.problems:
             if str(problem) not in self._told:

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from schemas.errors import json_path, shown
 from schemas.maintenance import MaintenanceWindow
 from schemas.model import Instant, Name, Text, Token
-from schemas.state import AgentRecord, HealingConfig, MeteredRoute, ProbeConfig
+from schemas.state import AgentRecord, CloudRunConfig, DriverName, HealingConfig, MeteredRoute, ProbeConfig
 from schemas.wording import said
 from streams.subjects import RESERVED_AGENT_ID
 
@@ -68,6 +68,10 @@ class _Window(MaintenanceWindow):
     begins: Instant | None = Field(default=None, alias="from")
 
 
+class _CloudRun(CloudRunConfig):
+    model_config = ConfigDict(extra="forbid")
+
+
 class _Tenant(_Strict):
     tenant_id: Token
     workspace_id: Token | None = None
@@ -82,8 +86,10 @@ class Manifest(_Strict):
     version: Annotated[Name, BeforeValidator(_text)] = "0.0.0"
     agent_type: Name = "service"
     description: Text = ""
-    driver: Literal["local"] = "local"
-    command: Annotated[tuple[Annotated[str, BeforeValidator(_text)], ...], Field(min_length=1)]
+    driver: DriverName = "local"
+    command: Annotated[tuple[Annotated[str, BeforeValidator(_text)], ...], Field(min_length=1)] | None = None
+    """Needed by local agents alone."""
+    cloud_run: _CloudRun | None = None
     working_directory: str | None = None
     environment: dict[str, Annotated[str, BeforeValidator(_text)]] = {}
     environment_name: Name = "dev"
@@ -98,7 +104,12 @@ class Manifest(_Strict):
     tenant: _Tenant | None = None
     tags: tuple[Name, ...] = ()
     owner: Name | None = None
+    model_type: Name | None = None
+    provider: Name | None = None
+    capabilities: tuple[Name, ...] = ()
     dependencies: tuple[Token, ...] = ()
+    configuration: dict[str, JsonValue] = {}
+    changelog: Text = ""
     maintenance: tuple[_Window, ...] = ()
     metadata: dict[str, JsonValue] = {}
 
@@ -118,11 +129,16 @@ _ADVICE: Final = {
 }
 
 
+_NO_COMMAND: Final = ("is missing", _ADVICE["missing"])
+
+
 def _advice(kind: str, loc: tuple[int | str, ...], context: dict[str, Any]) -> str:
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])
         near = difflib.get_close_matches(str(loc[-1]), known, n=1)
         return f"Did you mean {near[0]!r}?" if near else f"Remove it; known keys are {', '.join(sorted(known))}"
+    if kind == "string_pattern_mismatch" and loc[0] == "cloud_run":
+        return "Use the name as Google shows it: a-z 0-9 -"
     if kind == "literal_error":
         return f"Choose {context.get('expected', 'a known value')}"
     return _ADVICE.get(kind, "Correct the value")
@@ -131,7 +147,13 @@ def _advice(kind: str, loc: tuple[int | str, ...], context: dict[str, Any]) -> s
 def _known_keys(parents: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Manifest
     if parents:
-        nested: dict[str, type[BaseModel]] = {"probes": _Probe, "healing": _Healing, "maintenance": _Window, "tenant": _Tenant}
+        nested: dict[str, type[BaseModel]] = {
+            "probes": _Probe,
+            "healing": _Healing,
+            "maintenance": _Window,
+            "tenant": _Tenant,
+            "cloud_run": _CloudRun,
+        }
         model = nested.get(str(parents[0]), Manifest)
     return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -176,11 +198,15 @@ def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
             )
             for item in error.errors(include_url=False)[:20]
         )
+        if "command" not in content and content.get("driver", "local") == "local":
+            problems += (ManifestProblem(file, "$.command", None, *_NO_COMMAND),)
         raise ManifestError(problems) from error
-    if manifest.agent_id in manifest.dependencies:
-        raise one("$.dependencies", "names the agent itself", "Leave it out", manifest.agent_id)
     if manifest.agent_id == RESERVED_AGENT_ID:
         raise one("$.agent_id", "is reserved for the manager's own subjects", "Choose another id", manifest.agent_id)
+    if manifest.agent_id in manifest.dependencies:
+        raise one("$.dependencies", "names the agent itself", "Leave it out", manifest.agent_id)
+    if (missing := _missing(manifest)) is not None:
+        raise one(*missing)
     try:
         directory = (path.parent / (manifest.working_directory or ".")).resolve()
         there = directory.is_dir()
@@ -189,6 +215,24 @@ def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
     if not there:
         raise one("$.working_directory", "is not a directory", "Create it, or leave the key out", manifest.working_directory)
     return _record(manifest, directory, default_tenant=default_tenant, now=now)
+
+
+def _missing(manifest: Manifest) -> tuple[str, str, str] | None:
+    """What the chosen driver needs and the manifest lacks: field, message, advice."""
+    if manifest.driver == "local":
+        return None if manifest.command else ("$.command", *_NO_COMMAND)
+    said = manifest.cloud_run
+    if said is None:
+        return (
+            "$.cloud_run",
+            "is missing, which driver: cloud_run needs",
+            "Add it with project, region and service or worker_pool",
+        )
+    if said.service is None and said.worker_pool is None:
+        return "$.cloud_run.service", "is missing", "Name the service, or the worker_pool, that the agent is deployed as"
+    if said.service is not None and said.worker_pool is not None:
+        return "$.cloud_run.worker_pool", "is given beside service", "Remove one of them"
+    return None
 
 
 def _record(manifest: Manifest, directory: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
@@ -203,7 +247,8 @@ def _record(manifest: Manifest, directory: Path, *, default_tenant: str, now: da
         agent_type=manifest.agent_type,
         description=manifest.description,
         driver=manifest.driver,
-        command=manifest.command,
+        command=manifest.command or (),
+        cloud_run=None if manifest.cloud_run is None else CloudRunConfig(**manifest.cloud_run.model_dump()),
         working_directory=str(directory),
         environment=manifest.environment,
         port=manifest.port,
@@ -217,7 +262,12 @@ def _record(manifest: Manifest, directory: Path, *, default_tenant: str, now: da
         tags=manifest.tags,
         owner=manifest.owner,
         environment_name=manifest.environment_name,
+        model_type=manifest.model_type,
+        provider=manifest.provider,
+        capabilities=manifest.capabilities,
         dependencies=manifest.dependencies,
+        configuration=manifest.configuration,
+        changelog=manifest.changelog,
         maintenance=tuple(MaintenanceWindow(**window.model_dump()) for window in manifest.maintenance),
         metadata=manifest.metadata,
         updated_at=now,

@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from schemas.state import AgentRecord, AgentState
+from schemas.state import AgentRecord, AgentState, DriverName
 
 
 class LaunchError(Exception):
     """An agent could not be started. The message says why; trying again helps once that is mended."""
+
+
+class StopError(Exception):
+    """An agent could not be stopped, and runs on. The message says why; trying again helps once that is mended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +39,14 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One run of an agent."""
+    """One run of an agent. Each driver adds what it knows it by."""
+
+    driver: ClassVar[DriverName]
 
     tenant_id: str
     agent_id: str
     instance_id: str
-    pid: int
-    """Of the leader of its process group."""
-    created_at: float
-    """When that process was created, as the system says: tells it from a later one with the same id."""
     started_at: datetime
-    ports: Ports
     version: str
 
 
@@ -60,29 +61,39 @@ class Exit:
     signal: str | None = None
 
 
-class Driver(Protocol):
-    """Runs agents. One instance of an agent at a time; nothing of it is left behind."""
+Own = TypeVar("Own", bound=Instance)
 
-    async def start(
-        self, record: AgentRecord, instance_id: str, remembered: AgentState | None, *, restarted: str = ""
-    ) -> Instance:
-        """Starts ``record``, first clearing away whatever is left of it; raises LaunchError. ``restarted``: why again."""
 
-    async def stop(self, instance: Instance, patience_s: float, *, restarting: str = "") -> Exit:
-        """Ends ``instance`` and everything in its group: asked first, made to after ``patience_s``.
+class Driver(Protocol[Own]):
+    """Runs agents, one instance of each at a time; nothing of it is left behind. What it holds of an instance is its own."""
+
+    async def start(self, record: AgentRecord, instance_id: str, remembered: AgentState | None, /, *, restarted: str = "") -> Own:
+        """Starts ``record``, first clearing away whatever is left of it; raises LaunchError. ``restarted``: why again.
+
+        Asked twice, one runs. It need not serve yet: ``answers`` says when.
+        """
+
+    async def stop(self, instance: Own, patience_s: float, /, *, restarting: str = "") -> Exit:
+        """Ends ``instance`` and everything of it: asked first, made to after ``patience_s``; raises StopError.
 
         ``restarting``: why another instance follows at once; empty where none does.
         """
 
-    def observe(self, instance: Instance) -> Exit | None:
+    def observe(self, instance: Own) -> Exit | None:
         """How ``instance`` ended, or None while it lives."""
 
-    async def adopt(self, tenant: str, agent: str, remembered: AgentState | None) -> Instance | None:
-        """The instance that an earlier manager started and that still runs, if any."""
+    async def answers(self, instance: Own) -> bool:
+        """Whether ``instance`` has come up."""
+
+    def told(self, instance: Own) -> dict[str, Any]:
+        """The fields of AgentState that say where ``instance`` runs, as of now."""
+
+    async def adopt(self, record: AgentRecord, remembered: AgentState | None) -> Own | None:
+        """The instance that an earlier manager started and that still runs, if any. Waits for nobody long."""
 
     async def close(self) -> None:
         """Lets go of everything; instances run on."""
 
 
 ExitNotice = Callable[[Instance], None]
-"""Called as soon as an instance is seen to have ended."""
+"""Called as soon as something new is known of an instance: above all that it has ended."""

@@ -6,15 +6,18 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any, ClassVar, Final
 
+import aiohttp
 import structlog
 
 from agent_manager.drivers import command_line, environment, groups, output, ports
 from agent_manager.drivers.command_line import CommandLine
 from agent_manager.drivers.driver import Exit, ExitNotice, Instance, LaunchError, Ports
 from agent_manager.drivers.watching import Watch, describe
-from schemas.state import AgentRecord, AgentState
+from schemas.state import AgentRecord, AgentState, DriverName
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +28,25 @@ _RESTARTED = "AGENTOPS_SIDECAR_RESTARTED"
 """Tells a sidecar why its agent is started again."""
 
 
+_DOOR_S: Final = 0.5
+"""A sidecar on this machine answers at its door within this, or not yet."""
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalInstance(Instance):
+    """A process group of this machine."""
+
+    driver: ClassVar[DriverName] = "local"
+
+    pid: int
+    """Of the leader of its process group."""
+    created_at: float
+    """When that process was created, as the system says: tells it from a later one with the same id."""
+    ports: Ports
 
 
 @dataclass(slots=True)
@@ -45,6 +65,7 @@ class LocalDriver:
     _watches: dict[str, Watch] = field(default_factory=dict)
     _ports: dict[str, Ports] = field(default_factory=dict)
     _home: str = field(init=False)
+    _http: aiohttp.ClientSession | None = None
 
     def __post_init__(self) -> None:
         self._home = groups.home(self.data)
@@ -54,7 +75,7 @@ class LocalDriver:
 
     async def start(
         self, record: AgentRecord, instance_id: str, remembered: AgentState | None, *, restarted: str = ""
-    ) -> Instance:
+    ) -> LocalInstance:
         """Starts the group; raises LaunchError. Whatever was left of the agent is killed first."""
         key = self._group(record.tenant_id, record.agent_id)
         given = environment.resolved(record.environment, self.variables)
@@ -86,8 +107,8 @@ class LocalDriver:
         pid = self._spawn(self.line(record, chosen, self.data), variables, record.agent_id)
         # From here to the watch nothing awaits: a cancelled start must not lose the process.
         created = groups.created_at(pid) or started_at.timestamp()
-        instance = Instance(
-            record.tenant_id, record.agent_id, instance_id, pid, created, started_at, chosen, record.version
+        instance = LocalInstance(
+            record.tenant_id, record.agent_id, instance_id, started_at, record.version, pid, created, chosen
         )  # fmt: skip
         self._ports[key] = chosen
         self._watch(instance, ours=True)
@@ -117,18 +138,42 @@ class LocalDriver:
             msg = f"cannot be started: a command or environment value is impossible ({error})"
             raise LaunchError(msg) from error
 
-    def _watch(self, instance: Instance, *, ours: bool) -> Watch:
+    def _watch(self, instance: LocalInstance, *, ours: bool) -> Watch:
         watch = Watch(instance.pid, instance.created_at, ours, lambda: self.notice(instance))
         self._watches[instance.instance_id] = watch
         watch.begin()
         return watch
 
-    def observe(self, instance: Instance) -> Exit | None:
+    def observe(self, instance: LocalInstance) -> Exit | None:
         """How ``instance`` ended, or None while it lives."""
         watch = self._watches.get(instance.instance_id)
         return describe(None, self.clock()) if watch is None else watch.poll()
 
-    async def stop(self, instance: Instance, patience_s: float, *, restarting: str = "") -> Exit:
+    async def answers(self, instance: LocalInstance) -> bool:
+        """Whether its sidecar answers at its door."""
+        if self._http is None:
+            self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DOOR_S))
+        try:
+            async with self._http.get(f"{instance.ports.door_url}/healthz") as answer:
+                return answer.status == HTTPStatus.OK
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    def told(self, instance: LocalInstance) -> dict[str, Any]:
+        """Its leader and its ports."""
+        return {
+            "pid": instance.pid,
+            "process_created_at": instance.created_at,
+            "port": instance.ports.agent,
+            "proxy_port": instance.ports.proxy,
+            "proxy_url": instance.ports.proxy_url,
+            "sidecar_url": instance.ports.door_url,
+            "resource": None,
+            "revision": None,
+            "logs_url": None,
+        }
+
+    async def stop(self, instance: LocalInstance, patience_s: float, *, restarting: str = "") -> Exit:
         """TERM to the leader; KILL to the whole group after ``patience_s`` and a margin, and to whatever outlives the leader."""
         watch = self._watches.get(instance.instance_id)
         asked = self.clock()
@@ -159,9 +204,9 @@ class LocalDriver:
                 watch.close()
         return watch.exit or describe(None, self.clock())
 
-    async def adopt(self, tenant: str, agent: str, remembered: AgentState | None) -> Instance | None:
+    async def adopt(self, record: AgentRecord, remembered: AgentState | None) -> LocalInstance | None:
         """The living group of an earlier manager. Should there be several leaders, all but the remembered one are killed."""
-        key = self._group(tenant, agent)
+        key = self._group(record.tenant_id, record.agent_id)
         found = await asyncio.to_thread(groups.members, key)
         leaders = [member for member in found if member.leads and member.mark is not None]
         if not leaders:
@@ -170,15 +215,15 @@ class LocalDriver:
         leaders.sort(key=lambda member: (member.pid != known, -member.created_at))
         chosen, *others = leaders
         for other in others:
-            log.warning("group.second_instance_killed", agent_id=agent, pid=other.pid)
+            log.warning("group.second_instance_killed", agent_id=record.agent_id, pid=other.pid)
             for member in await asyncio.to_thread(groups.members, key, also_led_by=(other.pid, other.created_at)):
                 if member.group == other.pid:
                     groups.kill(member, key)
         mark = chosen.mark
         assert mark is not None
-        instance = Instance(
-            tenant, agent, mark.instance_id, chosen.pid, chosen.created_at,
-            datetime.fromtimestamp(mark.started_at, UTC), mark.ports, mark.version,
+        instance = LocalInstance(
+            record.tenant_id, record.agent_id, mark.instance_id, datetime.fromtimestamp(mark.started_at, UTC),
+            mark.version, chosen.pid, chosen.created_at, mark.ports,
         )  # fmt: skip
         self._ports[key] = mark.ports
         watch = self._watch(instance, ours=_is_child(chosen.pid))
@@ -189,6 +234,9 @@ class LocalDriver:
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
 
 
 def _all(chosen: Ports) -> tuple[int, int, int]:

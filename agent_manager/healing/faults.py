@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from schemas.commands import FaultParams
 from schemas.sections import Fault
-from schemas.state import FaultSet
+from schemas.state import AskedFault, FaultSet
 
 
 def active(faults: FaultSet | None, now: datetime) -> tuple[Fault, ...]:
@@ -13,11 +13,12 @@ def active(faults: FaultSet | None, now: datetime) -> tuple[Fault, ...]:
 
 
 def requested(params: FaultParams, *, fault_id: str, by: str, now: datetime) -> Fault:
-    """The fault that ``params`` ask for, beginning now."""
-    return Fault(
+    """The fault that ``params`` ask for, beginning now unless they say later."""
+    begins = now + timedelta(seconds=params.begins_in_s or 0)
+    fault = Fault(
         fault_id=fault_id,
         kind=params.kind,
-        until=now + timedelta(seconds=params.duration_s),
+        until=begins + timedelta(seconds=params.duration_s),
         latency_ms=params.latency_ms,
         jitter_ms=params.jitter_ms,
         rate=params.rate,
@@ -26,6 +27,10 @@ def requested(params: FaultParams, *, fault_id: str, by: str, now: datetime) -> 
         injected_by=by,
         reason=params.reason,
     )
+    if params.intensity is None and params.seed is None and params.begins_in_s is None:
+        return fault
+    begins_at = begins if params.begins_in_s is not None else None
+    return AskedFault(**fault.model_dump(), intensity=params.intensity, seed=params.seed, begins_at=begins_at)
 
 
 def added(current: tuple[Fault, ...], fault: Fault) -> tuple[Fault, ...]:

@@ -1,7 +1,7 @@
 """One agent as the manager holds it: what it should be, what was heard of it, its instance, and what can be done to it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from agent_manager.lifecycle import states
 from agent_manager.lifecycle.book import Book
 from agent_manager.lifecycle.reconcile import Absent, Alive, Ended, Seen, status_of
 from agent_manager.outbox import Outbox
+from agent_manager.registry.register import Register
 from schemas.budgets import BudgetFlag
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
 from streams.kv import agent_key
@@ -40,10 +41,11 @@ class Timings:
 class World:
     """What an agent's task acts through."""
 
-    driver: Driver
+    driver: Driver[Instance]
     states: Book[AgentState]
     faults: Book[FaultSet]
     outbox: Outbox
+    registry: Register
     timings: Timings
     data: Path
     clock: Callable[[], datetime]
@@ -57,8 +59,6 @@ class World:
     """How all agents stand."""
     flags: Mapping[str, BudgetFlag]
     """Exhausted budgets that refuse, as they are now."""
-    answers: Callable[[Instance], Awaitable[bool]]
-    """Whether an instance's sidecar answers at its door."""
 
 
 @dataclass(slots=True)
@@ -111,6 +111,11 @@ class Agent:
             )
         self.wake.set()
 
+    def forgotten(self) -> None:
+        """It is not managed any more."""
+        self.record, self.has_manifest, self.ended = None, False, None
+        self.world.states.remove(self.key)
+
     def heard(self, observation: Observation | None) -> None:
         """Health has judged."""
         before, self.observation = self.observation, observation
@@ -131,7 +136,7 @@ class Agent:
     def verdict(self, now: datetime) -> Verdict:
         """What health says of the present instance."""
         started_at = self.instance.started_at if self.instance else None
-        return judge(self.observation, started_at=started_at, verify_within=self.world.timings.verify, now=now)
+        return judge(self.observation, started_at=started_at, verify_within=self.silence, now=now)
 
     def look(self) -> None:
         """Sees whether the instance still lives, and what is said of it."""
@@ -140,9 +145,11 @@ class Agent:
             return
         exit_ = self.world.driver.observe(self.instance)
         if exit_ is not None and self.ended is None:
-            self.ended = Ended(f"sidecar {exit_.reason}", exit_.at)
-            log.warning("agent.ended", agent_id=self.agent_id, pid=self.instance.pid, reason=exit_.reason)
+            self.ended = Ended(f"sidecar {exit_.reason}" if self.instance.driver == "local" else exit_.reason, exit_.at)
+            log.warning("agent.ended", agent_id=self.agent_id, instance_id=self.instance.instance_id, reason=exit_.reason)
             self.note(pid=None, process_created_at=None)
+        if exit_ is None:
+            self.note(**self.world.driver.told(self.instance))
         if exit_ is None and isinstance(self.verdict(now), Fit):
             self.was_fit = self.confirmed = True
 
@@ -175,12 +182,13 @@ class Agent:
         if seen is not None and seen.status == "running" and seen.updated_at > self.instance.started_at:
             self.confirmed = True
         if not self.confirmed:
-            self.confirmed = await self.world.answers(self.instance)
+            self.confirmed = await self.world.driver.answers(self.instance)
         return self.confirmed
 
     async def reachable(self) -> bool:
-        """Whether the instance's sidecar answers at its door now."""
-        return self.instance is not None and self.ended is None and await self.world.answers(self.instance)
+        """Whether the instance's own sidecar answers at its door now; of what runs elsewhere nothing of the kind is known."""
+        here = self.instance is not None and self.instance.driver == "local"
+        return here and self.ended is None and self.instance is not None and await self.world.driver.answers(self.instance)
 
     def clock_jumped(self, by: timedelta) -> None:
         """The clock was set: what was noted by it moves along, so that as much time has passed as before."""
@@ -211,31 +219,48 @@ class Agent:
             log.error("agent.launch_failed", agent_id=self.agent_id, reason=str(error))
             self.note(pid=None, process_created_at=None)
             return
-        log.info("agent.launched", agent_id=self.agent_id, pid=instance.pid, reason=reason, proxy_url=instance.ports.proxy_url)
         self.watched_since = instance.started_at
         self._note_instance(instance)
+        log.info("agent.launched", agent_id=self.agent_id, reason=reason, **self._where())
 
     def adopted(self, instance: Instance) -> None:
         """An earlier manager's instance lives."""
         self.instance, self.watched_since = instance, self.world.clock()
-        log.info("agent.adopted", agent_id=self.agent_id, pid=instance.pid, instance_id=instance.instance_id)
         self._note_instance(instance)
+        log.info("agent.adopted", agent_id=self.agent_id, instance_id=instance.instance_id, **self._where())
 
     def _note_instance(self, instance: Instance) -> None:
         self.note(
             instance_id=instance.instance_id,
-            pid=instance.pid,
-            process_created_at=instance.created_at,
-            port=instance.ports.agent,
-            proxy_port=instance.ports.proxy,
-            proxy_url=instance.ports.proxy_url,
-            sidecar_url=instance.ports.door_url,
             started_at=instance.started_at,
             version=instance.version,
+            **self.world.driver.told(instance),
         )
 
+    def _where(self) -> dict[str, Any]:
+        """Where the instance runs, for the log."""
+        state = self.state
+        assert state is not None, "managed agents have a state"
+        named = {"pid": state.pid, "resource": state.resource, "revision": state.revision, "proxy_url": state.proxy_url}
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def patience(self) -> timedelta:
+        """How long a new instance may take to come up."""
+        own = self.record.cloud_run if self.record and self.record.driver == "cloud_run" else None
+        return self.world.timings.patience if own is None else timedelta(seconds=own.start_timeout_s)
+
+    @property
+    def silence(self) -> timedelta:
+        """How long an instance may take to answer at all."""
+        own = self.record is not None and self.record.driver != "local"
+        return max(self.world.timings.verify, self.patience) if own else self.world.timings.verify
+
     async def end(self, patience_s: float | None = None, *, restarting: str = "") -> Exit | None:
-        """Ends the instance and everything left of it; None when there was none. ``restarting``: why another follows at once."""
+        """Ends the instance and everything left of it; None when there was none. ``restarting``: why another follows at once.
+
+        Raises StopError; the instance is then still there.
+        """
         instance = self.instance
         if instance is None:
             self.ended = None
@@ -244,8 +269,9 @@ class Agent:
             patience_s = self.record.stop_timeout_s if self.record else 5.0
         exit_ = await self.world.driver.stop(instance, patience_s, restarting=restarting)
         self.instance, self.ended, self.confirmed, self.was_fit = None, None, False, False
+        where = self._where()
         self.note(pid=None, process_created_at=None)
-        log.info("agent.stopped", agent_id=self.agent_id, pid=instance.pid, reason=exit_.reason)
+        log.info("agent.stopped", agent_id=self.agent_id, reason=exit_.reason, **where)
         return exit_
 
     def set_faults(self, wanted: tuple[Any, ...]) -> None:

@@ -27,6 +27,7 @@ class Book(Generic[Value]):
         self.name = name
         self._bucket = bucket
         self._values = dict(present)
+        self._removed: set[str] = set()
         self._dirty: dict[str, asyncio.Event] = {}
         self._something = asyncio.Event()
 
@@ -41,8 +42,16 @@ class Book(Generic[Value]):
     def put(self, key: str, value: Value) -> None:
         """Sets a value; it is written soon."""
         self._values[key] = value
+        self._removed.discard(key)
         self._dirty.setdefault(key, asyncio.Event())
         self._something.set()
+
+    def remove(self, key: str) -> None:
+        """Takes a value away; soon it is gone from the bucket, too."""
+        if self._values.pop(key, None) is not None:
+            self._removed.add(key)
+            self._dirty.setdefault(key, asyncio.Event())
+            self._something.set()
 
     async def stored(self, key: str, within_s: float) -> bool:
         """Waits until the value of ``key`` is in NATS, at most ``within_s``; whether it is."""
@@ -65,16 +74,20 @@ class Book(Generic[Value]):
                 await self._write(key)
 
     async def _write(self, key: str) -> None:
-        value = self._values[key]
+        value = self._values.get(key)
         try:
-            await self._bucket.put(key, value)
+            if value is not None:
+                await self._bucket.put(key, value)
+            elif key in self._removed:
+                await self._bucket.delete(key)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             LOOP_ERRORS.labels(f"book_{self.name}").inc()
             log.warning("book.write_again", bucket=self.name, key=key, error=repr(error))
             await asyncio.sleep(_RETRY_S)
             self._something.set()
             return
-        if self._values[key] is value:
+        if self._values.get(key) is value:
+            self._removed.discard(key)
             self._dirty.pop(key).set()
         else:
             self._something.set()

@@ -55,6 +55,10 @@ class Fleet:
     def _run(self, key: str, keeper: Keeper) -> None:
         self._tasks[key] = asyncio.create_task(keeper.run(), name=f"keeper-{key}")
 
+    def introduced(self, tenant: str, agent: str) -> Keeper:
+        """The keeper of one agent, known or about to be registered."""
+        return self._keeper(tenant, agent)
+
     async def remembered(self, record: AgentRecord) -> None:
         """An agent the registry knows: adopted if it runs. Whether its manifest is still there is seen later."""
         agent = self._keeper(record.tenant_id, record.agent_id).agent
@@ -64,7 +68,7 @@ class Fleet:
         agent.record = record
         state = agent.state
         assert state is not None
-        instance = await self.world.driver.adopt(record.tenant_id, record.agent_id, state)
+        instance = await self.world.driver.adopt(record, state)
         if instance is not None:
             agent.adopted(instance)
         elif state.pid is not None:

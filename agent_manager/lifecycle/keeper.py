@@ -179,7 +179,7 @@ class Keeper:
         """Says once that nothing is done about it, and why."""
         kind = None if withheld is None else type(withheld)
         agent = self.agent
-        if kind is self._withheld:
+        if kind is self._withheld and (kind is not None or agent.state is None or agent.state.withheld is None):
             return
         self._withheld = kind
         if withheld is None:
@@ -207,8 +207,8 @@ class Keeper:
             draw=self._draw,
             calm=agent.world.calm(),
             has_manifest=agent.has_manifest,
-            patience=agent.world.timings.patience,
-            silence=agent.world.timings.verify,
+            patience=agent.patience,
+            silence=agent.silence,
             awake_since=agent.world.awake_since(),
             withheld=withheld,
         )
@@ -243,9 +243,7 @@ class Keeper:
             if self._verify_by is not None:
                 self._verified(success=True, now=now, reason="HEALTHY again")
         elif self._verify_by is not None and now >= self._verify_by:
-            self._verified(
-                success=False, now=now, reason=f"not HEALTHY {agent.world.timings.verify.total_seconds():g} s after it"
-            )
+            self._verified(success=False, now=now, reason=f"not HEALTHY {agent.silence.total_seconds():g} s after it")
         healthy_since = None
         if isinstance(verdict, Fit) and agent.instance is not None:
             healthy_since = max(verdict.since, agent.instance.started_at)
@@ -279,7 +277,7 @@ class Keeper:
         agent.note(restarts=state.restarts + 1, recent_restarts=(*state.recent_restarts, at), incident=incident)
         await agent.launch(uuid4().hex, why, again=True)
         now = agent.world.clock()
-        self._acted_at, self._verify_by = began, now + agent.world.timings.verify
+        self._acted_at, self._verify_by = began, now + agent.silence
         what = f"{decision.reason}; cleared {', '.join(cleared)}" if cleared else decision.reason
         took = (now - began).total_seconds() * 1000
         cause: Literal["healing", "reconcile"] = "healing" if decision.cause == "unhealthy" else "reconcile"

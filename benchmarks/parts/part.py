@@ -23,6 +23,8 @@ class Bench:
     say: Callable[[str], None]
     """Progress."""
     soak_minutes: float = 60
+    soak_rate: int = 1_000
+    """Events a second."""
 
 
 @dataclass(frozen=True, slots=True)

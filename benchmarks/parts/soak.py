@@ -12,7 +12,6 @@ from benchmarks.parts.part import Bench, Figures, Running
 from benchmarks.publishing import due
 from benchmarks.system import System
 
-_RATE: Final = 1_000
 _CHUNK_S: Final = 10
 
 
@@ -30,6 +29,7 @@ async def run(bench: Bench) -> Figures:
     """Samples every process's memory; growth is that of the second half."""
     minutes: list[float] = []
     samples: dict[str, list[float]] = {}
+    rate = bench.soak_rate
     async with Running(System(bench.directory / "system")) as system:
         began = time.perf_counter()
         over = began + bench.soak_minutes * 60
@@ -37,12 +37,12 @@ async def run(bench: Bench) -> Figures:
         publishing: asyncio.Task[float] | None = None
         try:
             while time.perf_counter() < over:
-                sent = await asyncio.to_thread(prepared, _RATE, _CHUNK_S, seed)
+                sent = await asyncio.to_thread(prepared, rate, _CHUNK_S, seed)
                 seed += 1
                 if publishing is not None:
                     await publishing
                 publishing = asyncio.create_task(
-                    system.publisher.publish_on_time(sent.frames, [start + moment for moment in due(sent.events, _RATE)])
+                    system.publisher.publish_on_time(sent.frames, [start + moment for moment in due(sent.events, rate)])
                 )
                 start = max(start + _CHUNK_S, time.perf_counter())
                 minutes.append((time.perf_counter() - began) / 60)
@@ -61,7 +61,7 @@ async def run(bench: Bench) -> Figures:
         "soak": {
             "minutes": bench.soak_minutes,
             "events": applied.events,
-            "rate_per_s": _RATE,
+            "rate_per_s": rate,
             "pss_mb": {
                 name: {"first": values[0], "middle": values[half], "last": values[-1]} for name, values in samples.items()
             },

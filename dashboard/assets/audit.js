@@ -8,9 +8,10 @@ export class Audit {
     this.note = make("span", {class: "note", "data-testid": "audit-note"})
     this.says = make("b", {"data-testid": "audit-says"})
     this.about = make("span", {class: "about"})
+    this.refused = make("span", {class: "about", "data-testid": "audit-refused"})
     this.list = make("ul", {"data-testid": "audit-findings"})
     this.todo = make("p", {class: "todo", "data-testid": "audit-todo"})
-    this.body = make("div", {class: "audit", "data-testid": "audit"}, make("div", {class: "verdict"}, this.says, this.about), this.list, this.todo)
+    this.body = make("div", {class: "audit", "data-testid": "audit"}, make("div", {class: "verdict"}, this.says, this.about, this.refused), this.list, this.todo)
     this.node = make("section", {class: "panel audited", "aria-label": "Audit"}, make("div", {class: "head"}, make("h2", {}, "Audit"), this.note), this.body)
     this.take(null)
   }
@@ -23,6 +24,9 @@ export class Audit {
     put(this.says, {ok: "Everything is accounted for", wrong: `${count(wrong)} ${wrong === 1 ? "thing does" : "things do"} not add up`, impossible: "Cannot be checked now", none: "Looking…"}[state])
     put(this.about, state === "ok" ? `${count(told.events)} events, ${count(told.entries)} charges: nothing missing, nothing twice` : state === "impossible" ? told.message : "")
     this.about.hidden = !this.about.textContent
+    const refused = [told?.duplicates ? `${count(told.duplicates)} ${told.duplicates === 1 ? "duplicate" : "duplicates"} removed` : null,
+      told?.dead ? `${count(told.dead)} refused, kept as dead letters` : null].filter(Boolean)
+    put(this.refused, refused.join(" · ")); this.refused.hidden = !refused.length
     this.list.hidden = !findings.length
     this.list.replaceChildren(...findings.map(one => make("li", {"data-severity": one.severity}, one.message)), ...(told?.more ? [make("li", {class: "rest"}, `and ${count(told.more)} more`)] : []))
     this.todo.hidden = state !== "wrong" && state !== "impossible" && !findings.length

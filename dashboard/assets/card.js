@@ -33,7 +33,7 @@ export class Card {
     const name = (node, suffix) => { node.dataset.testid = `${view.id}-${suffix}`; return node }
     this.name = find(".name"); this.ids = find(".ids"); this.status = name(find(".status"), "status")
     this.chip = name(find(".chip"), "health"); this.reason = name(find(".reason"), "reason")
-    this.big = find(".big"); this.latency = name(find(".big b"), "latency")
+    this.big = find(".big"); this.latency = name(find(".big b"), "latency"); this.ofWhat = name(find(".big span"), "latency-of")
     this.measures = Object.fromEntries([...this.node.querySelectorAll("[data-m]")].map(b => [b.dataset.m, name(b, b.dataset.m)]))
     this.stroke = find(".stroke"); this.area = find(".area"); this.notes = name(find(".notes"), "notes")
     this.buttons = [...this.node.querySelectorAll("button")]
@@ -49,17 +49,15 @@ export class Card {
     flag(this.node, "health", view.health)
     this.node.setAttribute("aria-label", `${view.name}: ${view.health}`)
     put(this.name, view.name)
-    put(this.ids, [view.id !== view.name ? view.id : null, view.version ? `v${view.version.replace(/^v/, "")}` : null, view.kind, view.tenant].filter(Boolean).join(" · "))
+    put(this.ids, [view.id !== view.name ? view.id : null, view.version ? (/^\d/.test(view.version) ? `v${view.version}` : view.version) : null, view.kind, view.tenant].filter(Boolean).join(" · "))
     put(this.chip, view.health)
     put(this.status, view.status)
-    put(this.latency, ms(view.latency))
+    put(this.latency, ms(view.latency)); put(this.ofWhat, view.error_rate >= 1 ? "until it fails" : "latency")
     flag(this.big, "slow", view.latency >= SLOW_MS)
     const m = this.measures
     put(m.p95, ms(view.p95)); put(m.errors, percent(view.error_rate)); put(m.rps, rate(view.rps))
     put(m.cpu, share(view.cpu)); put(m.memory, megabytes(view.memory)); put(m.cost, usd(view.cost))
     flag(m.errors.parentNode, "bad", view.error_rate >= 0.05)
-    const lost = view.dropped ? `${count(view.dropped)} events given up: the spool was full` : ""
-    flag(m.memory.parentNode, "bad", Boolean(lost)); m.memory.parentNode.title = lost
     m.cost.parentNode.title = view.runs === null ? "" : `${count(view.runs)} runs, ${compact(view.tokens)} tokens in 24 h`
     const failing = view.failing.filter(check => !view.reason?.includes(check.name)).map(check => `${check.name}: ${check.error}`)
     const why = [view.gave_up ? "Gave up restarting: a person is needed" : null, view.reason, ...failing].filter(Boolean).join("; ")
@@ -90,6 +88,7 @@ export class Card {
       parts.push(make("span", {class: "fault", "data-testid": `${view.id}-fault-${fault.kind}`, title: fault.applied ? "in force" : "asked for, not yet confirmed by the sidecar"},
         fault.label, make("time", {}, fault.applied || fault.until === null ? left : `${left} …`)))
     }
+    if (view.dropped) parts.push(make("span", {class: "lost", "data-testid": `${view.id}-dropped`}, `${count(view.dropped)} ${view.dropped === 1 ? "event" : "events"} given up: the sidecar's spool was full`))
     const incident = view.incident
     if (incident) {
       const line = make("span", {class: "times", title: incident.reason})

@@ -19,9 +19,12 @@ export class Failures {
     this.table.hidden = !rows?.length
     this.none.hidden = Boolean(rows?.length)
     this.none.replaceChildren(...(rows ? [make("b", {}, "No failures"), "Nothing has failed in the last 24 hours."] : ["Waiting for the warehouse…"]))
-    this.body.replaceChildren(...(rows || []).map(row => make("tr", {},
-      make("td", {class: "num"}, moment(row.at)), make("td", {}, row.agent || "–"), make("td", {}, row.name ? `${KINDS[row.kind] || row.kind} · ${row.name}` : KINDS[row.kind] || row.kind || "–"),
-      make("td", {class: "fail"}, row.type || "–"), make("td", {class: "wide"}, (row.message || "").slice(0, 240)), make("td", {class: "mono muted", title: row.run}, (row.run || "–").slice(0, 18)))))
+    this.body.replaceChildren(...(rows || []).map(row => {
+      const what = [KINDS[row.kind] || row.kind || "–", row.name].filter(Boolean).join(" · ") + (row.count > 1 ? ` × ${count(row.count)}` : "")
+      return make("tr", {},
+        make("td", {class: "num"}, moment(row.at)), make("td", {}, row.agent || "–"), make("td", {}, what),
+        make("td", {class: "fail"}, row.type || "–"), make("td", {class: "wide"}, (row.message || "").slice(0, 240)), make("td", {class: "mono muted run", title: row.run}, (row.run || "–").slice(0, 18)))
+    }))
   }
 }
 

@@ -8,7 +8,7 @@ const is = v => v !== null && v !== undefined && Number.isFinite(Number(v))
 export const count = v => is(v) ? whole.format(v) : none
 export const compact = v => is(v) ? (Math.abs(v) < 10000 ? whole.format(v) : few.format(v)) : none
 export const rate = v => is(v) ? (v < 100 ? one.format(v) : whole.format(v)) : none
-export const ms = v => is(v) ? `${whole.format(v)} ms` : none
+export const ms = v => is(v) ? (v > 0 && v < 0.5 ? "<1 ms" : `${whole.format(v)} ms`) : none
 export const percent = v => is(v) ? `${one.format(v * 100)} %` : none
 export const share = v => is(v) ? `${one.format(v)} %` : none
 export const megabytes = v => is(v) ? `${whole.format(v / 1048576)} MB` : none

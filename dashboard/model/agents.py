@@ -8,6 +8,9 @@ from dashboard.model.moments import milliseconds
 from schemas.sections import Fault
 from schemas.state import AgentRecord, AgentState, FaultSet, Incident, Observation
 
+UNKNOWN_VERSION: Final = "unknown"
+"""What a sidecar says where nobody told it the agent's version."""
+
 HISTORY: Final = 48
 """Points of the latency line on a card."""
 
@@ -112,6 +115,14 @@ _OF_MODELS: Final = {
 }
 
 
+_PLAIN: Final = {
+    "blackhole": "no answers",
+    "throttle": "slow bodies",
+    "reset": "connections reset",
+    "truncate": "answers break off",
+}
+
+
 def fault_label(fault: Fault) -> str:
     """``+2,500 ms``, ``100 % errors``: what the fault does."""
     if fault.kind == "latency":
@@ -123,7 +134,7 @@ def fault_label(fault: Fault) -> str:
     if fault.kind.startswith("model_"):
         share = "" if fault.rate is None else f", {fault.rate * 100:g} %"
         return f"{_OF_MODELS[fault.kind]}{share}"
-    return {"crash": "crash", "hang": "hang", "blackhole": "no answers"}[fault.kind]
+    return _PLAIN.get(fault.kind, fault.kind.replace("_", " "))
 
 
 def _faults(parts: AgentParts, now_ms: int) -> list[dict[str, Any]]:
@@ -189,13 +200,14 @@ def card(parts: AgentParts, now_ms: int) -> dict[str, Any]:
     if state is not None and state.withheld and head not in {"HEALTHY", "STOPPED"}:
         reason = f"{reason}; not restarted: {state.withheld}" if reason else state.withheld
     name = (record.name if record else None) or (observation.name if observation else None) or parts.agent_id
-    version = (observation.version if observation else None) or (state.version if state else None)
+    told = (part.version for part in (observation, state, record) if part is not None)
+    version = next((one for one in told if one and one != UNKNOWN_VERSION), None)
     return {
         "key": parts.key,
         "id": parts.agent_id,
         "tenant": parts.tenant,
         "name": name,
-        "version": version or (record.version if record else None),
+        "version": version,
         "kind": record.agent_type if record else None,
         "about": record.description if record else "",
         "status": lifecycle(parts),

@@ -15,6 +15,7 @@ def told(report: AuditReport, now_ms: int) -> dict[str, Any]:
     errors = report.of("error")
     warnings = [finding for finding in report.of("warning") if not finding.check.endswith(_USUAL)]
     found = [*errors, *warnings]
+    validated = report.counts.get("validate", {})
     return {
         "state": "wrong" if errors else "ok",
         "at": now_ms,
@@ -23,6 +24,8 @@ def told(report: AuditReport, now_ms: int) -> dict[str, Any]:
         "findings": [{"severity": one.severity, "check": one.check, "message": one.message} for one in found[:_SHOWN]],
         "more": max(0, len(found) - _SHOWN),
         "events": report.counts.get("EVENTS", {}).get("events", 0),
+        "duplicates": validated.get("duplicates", 0),
+        "dead": validated.get("dead", 0),
         "entries": sum(figures.get("charges", 0) for figures in report.tenants.values()),
     }
 

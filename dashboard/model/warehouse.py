@@ -86,6 +86,7 @@ def failures(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "type": row.get("error_type"),
             "message": row.get("error_message"),
             "run": row.get("run_id"),
+            "count": round(number(row.get("count"))) or 1,
         }
         for row in rows[:SHOWN_FAILURES]
     ]

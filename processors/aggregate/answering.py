@@ -22,6 +22,7 @@ from processors.aggregate.queries.failures import failures
 from processors.aggregate.queries.fleet import fleet
 from processors.aggregate.queries.latency import latency
 from processors.aggregate.queries.ledger import ledger, ledger_days, ledger_duplicates, ledger_problems
+from processors.aggregate.queries.logs import logs
 from processors.aggregate.queries.runs import runs
 from processors.aggregate.queries.scope_spend import scope_spend
 from processors.aggregate.queries.spans import run
@@ -43,6 +44,7 @@ BUILD: Final[Mapping[str, Callable[[Any, datetime], Question]]] = {
     "runs": runs,
     "run": run,
     "failures": failures,
+    "logs": logs,
     "spend": spend,
     "latency": latency,
     "timeseries": timeseries,

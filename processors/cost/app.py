@@ -201,8 +201,14 @@ class Cost:
         await self._memory.keep_up()
 
     async def open(self) -> None:
-        """Knows every call charged by now."""
+        """Knows every call charged by now. Raises StartOverError where a replica that lags behind has told less than that."""
+        assert self._loop is not None
         await self._memory.catch_up(self._tell)
+        record = self._loop.writer.position.record_sequence
+        if self._memory.applied < record:
+            raise StartOverError(
+                f"calls are known up to {self._memory.applied:,} of LEDGER, the newest record stands at {record:,}"
+            )
 
     def _tell(self, text: str) -> None:
         assert self._loop is not None

@@ -81,7 +81,8 @@ class Memory:
     async def _newest(self) -> int:
         assert self._client is not None
         try:
-            message = await self._client.jetstream().get_last_msg(topology.LEDGER, self._record, direct=True)
+            # Asked of the leader: a replica may lag behind, and a call that is not known yet would be charged again.
+            message = await self._client.jetstream().get_last_msg(topology.LEDGER, self._record)
         except nats.js.errors.NotFoundError:
             return 0
         return message.seq or 0

@@ -4,7 +4,6 @@ Two observers may see one call: a proxy before the provider, the agent's own Ope
 response id is the same for all of them, and where one has none, the span that made the call is known to two of them.
 """
 
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from schemas.prices.units import FIELDS
+from schemas.response_ids import is_numbered
 
 OTEL: Final = 0
 DIRECT: Final = 1
@@ -23,8 +23,6 @@ OBSERVERS: Final = frozenset(_CODES)
 OBSERVED_BY: Final = "agentops.observed_by"
 """The attribute of an event in which a door says who saw the call."""
 _RARE: Final = frozenset(FIELDS.values())
-_NUMBERED: Final = re.compile(r"(?:chat)?cmpl-\d{1,10}\Z")
-"""Ids that some servers draw out of a thousand, or count in seconds: they come again for other calls."""
 
 
 class Sighting(NamedTuple):
@@ -64,7 +62,7 @@ def _by_id(tenant: str, entry: Mapping[str, Any]) -> bytes | None:
     told: str | None = entry.get("response_id")
     if told is None:
         return None
-    if "cmpl-" in told and _NUMBERED.match(told) is not None:
+    if is_numbered(told):
         if entry.get("duplicate_of") is not None:
             # It counts nothing itself; the entry it belongs to has the key.
             return None

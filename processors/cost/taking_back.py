@@ -90,10 +90,15 @@ class TakingBack:
 
         async def read(place: int) -> tuple[int, list[bytes]]:
             async with limit:
+                jetstream = self._client.jetstream()
                 try:
-                    message = await self._client.jetstream().get_msg(topology.LEDGER, place, direct=True)
+                    message = await jetstream.get_msg(topology.LEDGER, place, direct=True)
                 except nats.js.errors.NotFoundError:
-                    return place, []
+                    # A replica may lag behind: only the leader knows that it is not there.
+                    try:
+                        message = await jetstream.get_msg(topology.LEDGER, place)
+                    except nats.js.errors.NotFoundError:
+                        return place, []
             return place, lines(message.data or b"")
 
         return dict(await asyncio.gather(*map(read, places)))

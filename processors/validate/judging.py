@@ -243,7 +243,7 @@ def _take_apart(opened: Opened, limits: Limits, rules: Rules) -> Opened:
             claims = found["tenant"]["tenant_id"], found["run"]["agent_id"], found["event_type"], found["event_id"]
             plain = orjson.dumps(found)
             flags = times.flags_of(found["occurred_at"])
-            closer = bool(rules.own) or concerns(found, plain)
+            closer = bool(rules.own) or concerns(found)
         else:
             event = read_event(raw)
             if isinstance(event, Rejected):

@@ -1,5 +1,6 @@
 """One partition's work: judging what was read of TELEMETRY, and storing what follows from it with the record of it."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ log = structlog.get_logger(__name__)
 NAME: Final = "validate"
 _TOLD_EVERY_S: Final = 10.0
 _ADVANCED_EVERY_S: Final = 1.0
+_LARGE_BYTES: Final = 65_536
+_TURN_S: Final = 0.1
 
 
 class RepartitionedError(Exception):
@@ -108,6 +111,22 @@ class PartitionWork:
             self._advanced_at = time.monotonic()
             await self._advance()
 
+    async def _opened(self, messages: Sequence[Received]) -> list[Opened]:
+        """What they hold. A hostile megabyte takes seconds to be looked through: then others get their turn, and NATS its answers."""
+        limits, rules_of = self._shared.limits, self._shared.policies.rules
+        opened: list[Opened] = []
+        turn = time.monotonic()
+        for message in messages:
+            if len(message.data) > _LARGE_BYTES:
+                opened.append(await asyncio.to_thread(take_apart, message, limits, rules_of))
+            else:
+                opened.append(take_apart(message, limits, rules_of))
+                if time.monotonic() - turn < _TURN_S:
+                    continue
+                await asyncio.sleep(0)
+            turn = time.monotonic()
+        return opened
+
     def _writer(self) -> CoveredWriter:
         assert self.writer is not None
         return self.writer
@@ -146,7 +165,7 @@ class PartitionWork:
             if not self._alone:
                 await memory.keep_up()
             began = time.perf_counter()
-            opened = [take_apart(message, self._shared.limits, self._shared.policies.rules) for message in messages]
+            opened = await self._opened(messages)
             known = memory.known([candidate.key for one in opened for candidate in one.candidates])
             judged = judge(opened, known)
             await large_content.keep(self._client, judged)

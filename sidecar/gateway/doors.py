@@ -1,5 +1,6 @@
 """From a request to its answer: who sends, how much, what of it is an event, and is it stored."""
 
+import asyncio
 import math
 import secrets
 import time
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 Door = Literal["events", "telemetry"]
 CLOSE: Final = {"Connection": "close"}
 _AGAIN_S: Final = 1
+_LARGE_BYTES: Final = 65_536
 _MALFORMED: Final = frozenset({"malformed_json", "not_an_object", "empty", "nul_byte"})
 _NOT_YOURS: Final = frozenset({"tenant_mismatch", "agent_mismatch"})
 
@@ -150,11 +152,13 @@ class Doors:
             now = datetime.now(UTC)
             raws = [telemetry.as_event(raw, key.tenant_id, now, _new_id()) if isinstance(raw, bytes) else raw for raw in raws]
         speaker = Speaker(key.tenant_id, agents=key.agents, called="this key")
-        submission = _fitting(judge(raws, speaker), self._intake.most_event_bytes)
         waiting = self._rates.take(key.tenant_id, max(1, len(raws)), time.monotonic())
         if isinstance(waiting, Wait):
             DOOR_EVENTS.labels("limited").inc(len(raws))
             return refuse(429, "too_many", "too many events of this tenant: send it again later", math.ceil(waiting.seconds))
+        # Looked at closely a hostile megabyte takes seconds, in which others are to be answered.
+        judged = await asyncio.to_thread(judge, raws, speaker) if len(body) > _LARGE_BYTES else judge(raws, speaker)
+        submission = _fitting(judged, self._intake.most_event_bytes)
         repeated: set[str] = set()
         for agent, records in _by_agent(submission).items():
             kept = await self._intake.take(key.tenant_id, agent, records)

@@ -6,6 +6,7 @@ A port that nobody asked for by name and that is taken is left out with a warnin
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,7 +28,7 @@ _AGAIN_S: Final = 1.0
 
 
 def source(ring: KeyRing, rates: Rates, headers: Mapping[str, str], now: datetime, at: float) -> Source | Refused:
-    """Whose spans a request brings, by its key. A request counts as one event of its tenant's rate."""
+    """Whose spans a request brings, by its key. Who owes the rate something is not read at all; ``admission`` counts what was read."""
     if not ring.read:
         return Refused(503, "keys are not known yet: send it again later", _AGAIN_S)
     found = ring.judge(presented(headers.get("authorization"), headers.get("x-api-key")), now)
@@ -37,10 +38,21 @@ def source(ring: KeyRing, rates: Rates, headers: Mapping[str, str], now: datetim
     key = found.key
     if len(key.agents) > 1:
         return Refused(403, "a key for several agents cannot tell whose spans these are: use one key for each agent")
-    waiting = rates.take(key.tenant_id, 1, at)
-    if isinstance(waiting, Wait):
-        return Refused(429, "too many requests of this tenant: send it again later", float(math.ceil(waiting.seconds)))
+    if (refused := _waits(rates, key.tenant_id, 0, at)) is not None:
+        return replace(refused, reason=f"{refused.reason}: send it again later")
     return attributed(Source(key.tenant_id, key.agents[0] if key.agents else None), headers)
+
+
+def _waits(rates: Rates, tenant: str, items: int, at: float) -> Refused | None:
+    waiting = rates.take(tenant, items, at)
+    if isinstance(waiting, Wait):
+        return Refused(429, "too much of this tenant at once", float(math.ceil(waiting.seconds)))
+    return None
+
+
+def admission(rates: Rates, of: Source, items: int, at: float) -> Refused | None:
+    """Whether a request of so many spans, records or points may be kept: each is an event of its tenant's rate."""
+    return _waits(rates, of.tenant, max(1, items), at)
 
 
 class GatewayOtlp:
@@ -50,7 +62,7 @@ class GatewayOtlp:
         self._settings = settings
         self._doors = OtlpDoors(
             intake, lambda headers: source(ring, rates, headers, datetime.now(UTC), time.monotonic()),
-            most_bytes_in_work=settings.held_bytes,
+            most_bytes_in_work=settings.held_bytes, admit=lambda of, items: admission(rates, of, items, time.monotonic()),
         )  # fmt: skip
         self._listener: Listener | None = None
         self.ports: dict[str, int] = {}

@@ -1,6 +1,7 @@
 """The metering proxy's door: requests to model providers pass, both ways as they come, and each call is measured.
 
-Nothing is held back but what must be read whole: a request, up to ``MOST_REQUEST_BYTES`` (a larger one streams through unread),
+Nothing is held back but what must be read whole: a request, up to ``MOST_REQUEST_BYTES``, all of them up to ``MOST_HELD_BYTES``
+(beyond, one streams through unread; one that stalls is answered 408),
 and the unfinished event of a stream from which something is hidden. A client that reads slowly slows the provider down; one
 that leaves ends the call there too. Keys pass, and are neither logged nor kept. Fullness: at most ``MOST_IN_FLIGHT`` calls at
 once, one more is answered 503.
@@ -26,8 +27,9 @@ from sidecar.denials import Denials, retry_after_s
 from sidecar.enforcement import Enforcer
 from sidecar.metering import asking, attribution, failures, faults, refusals
 from sidecar.metering.answers import Answer
-from sidecar.metering.apis import api_of
+from sidecar.metering.apis import Api, api_of
 from sidecar.metering.attribution import Attribution, Misattributed
+from sidecar.metering.bodies import IDLE_S, Body, Holding, StalledError
 from sidecar.metering.calls import Call, Failed
 from sidecar.metering.decoding import acceptable
 from sidecar.metering.faults import FAULT_HEADER, Drill
@@ -42,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 MOST_IN_FLIGHT: Final = 2000
 MOST_REQUEST_BYTES: Final = 64 * 1024 * 1024
+MOST_HELD_BYTES: Final = 256 * 1024 * 1024
 _CONNECT_S: Final = 10.0
 _MOST_ERROR_BYTES: Final = 1024 * 1024
 _TIDY_S: Final = 5.0
@@ -65,6 +68,7 @@ class MeteringDoor:
         policies: Policies,
         *,
         draw: Callable[[], float] = random.random,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._upstreams = upstreams
         self._meter = meter
@@ -73,6 +77,8 @@ class MeteringDoor:
         self._denials = denials
         self._policies = policies
         self._draw = draw
+        self._idle_s = idle_s
+        self._holding = Holding(MOST_REQUEST_BYTES, MOST_HELD_BYTES)
         self._session: aiohttp.ClientSession | None = None
         self._refuse_to_say: set[str] = set()
         """Origins that take no ``stream_options``."""
@@ -154,7 +160,27 @@ class MeteringDoor:
             if spends and (refusal := self._denied(upstream, whose, None, known=True)) is not None:
                 return self._refuse(upstream, refusal)
             return await self._pass(request, upstream, path)
-        raw, rest = await _read(request)
+        with self._holding.one() as fits:
+            body = Body(request.content, self._idle_s)
+            try:
+                raw = await body.whole(fits) if (request.content_length or 0) <= MOST_REQUEST_BYTES else None
+            except StalledError:
+                return self._stalled(upstream)
+            return await self._asked(request, upstream, path, api, whose, raw, body)
+
+    def _stalled(self, upstream: Upstream) -> web.Response:
+        METERED_CALLS.labels(upstream.provider, "stalled").inc()
+        message = f"the request's body did not go on for {self._idle_s:g} s"
+        answer = self._refuse(upstream, Refusal(408, "slow_request", message, final=False))
+        # The rest of it is not read, so the connection cannot be used again.
+        answer.force_close()
+        return answer
+
+    async def _asked(
+        self, request: web.Request, upstream: Upstream, path: str, api: Api, whose: Attribution, raw: bytes | None, rest: Body
+    ) -> web.StreamResponse:
+        """A call whose request was read, or is too large for that."""
+        spends = request.method == hdrs.METH_POST
         asked = asking.read(api, raw)
         call = Call(api, asked, upstream.provider, whose, Answer(api.shape), time.monotonic())
         drill = faults.NOTHING if api.retrieves else faults.drill(self._enforcer.active, call.began, self._draw)
@@ -198,9 +224,12 @@ class MeteringDoor:
 
     async def _pass(self, request: web.Request, upstream: Upstream, path: str) -> web.StreamResponse:
         """Passes a request that calls no model."""
+        body = Body(request.content, self._idle_s)
         try:
-            answer = await self._ask(request, upstream, path, request.content if request.body_exists else None, plain=False)
+            answer = await self._ask(request, upstream, path, body.parts() if request.body_exists else None, plain=False)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if body.stalled:
+                return self._stalled(upstream)
             return self._refuse(upstream, _no_answer(error)[0])
         METERED_CALLS.labels(upstream.provider, "passed").inc()
         try:
@@ -208,14 +237,14 @@ class MeteringDoor:
             async for part in answer.content.iter_any():
                 await response.write(part)
             await response.write_eof()
-        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError):
+        except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError):
             _abort(request)
         finally:
             answer.close()
         return response
 
     async def _metered(
-        self, request: web.Request, upstream: Upstream, path: str, call: Call, drill: Drill, raw: bytes | None, rest: Any
+        self, request: web.Request, upstream: Upstream, path: str, call: Call, drill: Drill, raw: bytes | None, rest: Body
     ) -> web.StreamResponse:
         size = len(raw) if raw is not None else request.content_length or 0
         tap: Tap | None = None
@@ -229,7 +258,7 @@ class MeteringDoor:
                 and upstream.origin not in self._refuse_to_say
             )
             plain = injects or drill.malform is not None
-            body = raw if raw is not None else rest
+            body = raw if raw is not None else rest.parts()
             if injects and raw is not None and call.asked.body is not None:
                 body = asking.with_usage(raw, call.asked.body)
             first = b""
@@ -245,8 +274,10 @@ class MeteringDoor:
                         injects, first = False, b""
                         answer = await self._ask(request, upstream, path, raw, plain=plain)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                refusal, failed = _no_answer(error)
                 spent = False
+                if rest.stalled:
+                    return self._stalled(upstream)
+                refusal, failed = _no_answer(error)
                 log.info("metering.no_answer", route=upstream.route.name, error=type(error).__name__, code=refusal.code)
                 return self._refuse(upstream, refusal)
             try:
@@ -306,7 +337,7 @@ class MeteringDoor:
             await response.write_eof()
         except ConnectionResetError:
             return response, failures.CLIENT_LEFT
-        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, _BrokenByFaultError):
+        except (aiohttp.ClientError, _BrokenByFaultError):
             return response, failures.BROKEN
         return response, None
 
@@ -353,27 +384,6 @@ async def _begin(
         response.enable_chunked_encoding()
     await response.prepare(request)
     return response
-
-
-async def _read(request: web.Request) -> tuple[bytes | None, AsyncIterator[bytes] | None]:
-    """The request's body; one too large to be read comes as what streams it through."""
-    parts: list[bytes] = []
-    size = 0
-    if (request.content_length or 0) > MOST_REQUEST_BYTES:
-        return None, request.content.iter_any()
-    async for part in request.content.iter_any():
-        parts.append(part)
-        size += len(part)
-        if size > MOST_REQUEST_BYTES:
-            return None, _chained(parts, request.content)
-    return b"".join(parts), None
-
-
-async def _chained(parts: list[bytes], content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
-    async for part in content.iter_any():
-        yield part
 
 
 def _abort(request: web.Request) -> None:

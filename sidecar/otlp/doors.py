@@ -9,7 +9,7 @@ from aiohttp import web
 from sidecar.intake import Intake
 from sidecar.otlp.bodies import MOST_BYTES, READ_S
 from sidecar.otlp.http_door import HttpDoor
-from sidecar.otlp.receiving import MOST_BYTES_IN_WORK, Receiver
+from sidecar.otlp.receiving import MOST_BYTES_IN_WORK, Admission, Receiver
 from sidecar.otlp.sources import Sources
 from sidecar.otlp.wrapping import MOST_SPANS
 
@@ -34,8 +34,10 @@ class OtlpDoors:
         most_bytes_in_work: int = MOST_BYTES_IN_WORK,
         most_spans: int = MOST_SPANS,
         read_s: float = READ_S,
+        admit: Admission | None = None,
     ) -> None:
-        self._receiver = Receiver(intake, now=now, most_bytes=most_bytes_in_work, most_spans=most_spans)
+        limits = {} if admit is None else {"admit": admit}
+        self._receiver = Receiver(intake, now=now, most_bytes=most_bytes_in_work, most_spans=most_spans, **limits)
         self._sources = sources
         self._grpc: GrpcDoor | None = None
         self._http = HttpDoor(self._receiver, sources, most_bytes=most_bytes, read_s=read_s)

@@ -14,6 +14,8 @@ import grpc
 import grpc.aio
 import structlog
 
+from privacy.redaction import Tally, redact
+from privacy.rules import STRICTEST
 from service.instruments import OTLP_REQUESTS
 from sidecar.listener import CannotStartError
 from sidecar.otlp import wire
@@ -87,27 +89,30 @@ class GrpcDoor:
             try:
                 with self._receiver.room() as room:
                     room.grow(len(body))
-                    outcome = await self._take(signal, source, body)
+                    with self._receiver.arrival(source, signal, body) as arrival:
+                        outcome = await self._take(signal, source, body, arrival.at)
+                        arrival.answered = isinstance(outcome, Taken) and not context.cancelled()
             except NoRoomError as error:
                 await self._refuse(signal, context, CODES[503], f"{error}: send it again later", RETRY_S)
             except UnreadableError as error:
-                log.info("otlp.unreadable", signal=signal, media="grpc", error=str(error))
+                log.info("otlp.unreadable", signal=signal, media="grpc", error=redact(str(error), STRICTEST, Tally()))
                 await self._refuse(signal, context, CODES[400], str(error))
             if isinstance(outcome, Busy):
-                await self._refuse(signal, context, CODES[503], f"{outcome.reason}: send it again later", outcome.retry_after_s)
+                again = f"{outcome.reason}: send it again later"
+                await self._refuse(signal, context, CODES[outcome.status], again, outcome.retry_after_s)
             OTLP_REQUESTS.labels("grpc", signal, "OK").inc()
             return wire.answer(signal, outcome.rejected, outcome.message)
 
         return export
 
-    async def _take(self, signal: Signal, source: Source, body: bytes) -> Taken | Busy:
+    async def _take(self, signal: Signal, source: Source, body: bytes, at: int) -> Taken | Busy:
         match signal:
             case "traces":
-                return await self._receiver.traces(source, wire.traces(body))
+                return await self._receiver.traces(source, wire.traces(body), at)
             case "logs":
-                return await self._receiver.logs(source, wire.logs(body))
+                return await self._receiver.logs(source, wire.logs(body), at)
             case "metrics":
-                return await self._receiver.metrics(source, wire.metrics(body))
+                return await self._receiver.metrics(source, wire.metrics(body), at)
 
     @staticmethod
     async def _refuse(signal: Signal, context: _Context, code: int, message: str, retry_after_s: float | None = None) -> NoReturn:

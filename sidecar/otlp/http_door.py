@@ -15,6 +15,8 @@ import orjson
 import structlog
 from aiohttp import web
 
+from privacy.redaction import Tally, redact
+from privacy.rules import STRICTEST
 from service.instruments import OTLP_REQUESTS
 from sidecar.otlp.bodies import MOST_BYTES, READ_S, TooLargeError, TooSlowError, UnreadableError, read, unpacked
 from sidecar.otlp.exports import Group
@@ -61,7 +63,10 @@ class HttpDoor:
                 packed = len(body)
                 body = unpacked(body, request.headers.get("Content-Encoding", "").strip().lower(), self._most_bytes)
                 room.grow(max(0, len(body) - packed))
-                outcome = await self._take(signal, media, source, body)
+                with self._receiver.arrival(source, signal, body) as arrival:
+                    outcome = await self._take(signal, media, source, body, arrival.at)
+                    # Who has hung up sends it again.
+                    arrival.answered = isinstance(outcome, Taken) and request.transport is not None
             except TooLargeError:
                 return _closing(_refuse(media, 413, f"a request may have {self._most_bytes:,} bytes unpacked: send less at once"))
             except TooSlowError:
@@ -69,23 +74,23 @@ class HttpDoor:
             except NoRoomError as error:
                 return _closing(_refuse(media, 503, f"{error}: send it again later", RETRY_S))
             except UnreadableError as error:
-                log.info("otlp.unreadable", signal=signal, media=media, error=str(error))
+                log.info("otlp.unreadable", signal=signal, media=media, error=redact(str(error), STRICTEST, Tally()))
                 return _refuse(media, 400, str(error))
         if isinstance(outcome, Busy):
-            return _refuse(media, 503, f"{outcome.reason}: send it again later", outcome.retry_after_s)
+            return _refuse(media, outcome.status, f"{outcome.reason}: send it again later", outcome.retry_after_s)
         return self._taken(signal, media, outcome)
 
-    async def _take(self, signal: Signal, media: str, source: Source, body: bytes) -> Taken | Busy:
+    async def _take(self, signal: Signal, media: str, source: Source, body: bytes, at: int) -> Taken | Busy:
         from sidecar.otlp import json_form, wire  # noqa: PLC0415 - its megabytes are for those who are sent some
 
         form: _Form = json_form if media == JSON else wire
         match signal:
             case "traces":
-                return await self._receiver.traces(source, form.traces(body))
+                return await self._receiver.traces(source, form.traces(body), at)
             case "logs":
-                return await self._receiver.logs(source, form.logs(body))
+                return await self._receiver.logs(source, form.logs(body), at)
             case "metrics":
-                return await self._receiver.metrics(source, form.metrics(body))
+                return await self._receiver.metrics(source, form.metrics(body), at)
 
     @staticmethod
     def _taken(signal: Signal, media: str, taken: Taken) -> web.Response:

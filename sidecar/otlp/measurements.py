@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from privacy.fields import is_content
 from schemas.ids import derived_text
 from sidecar.otlp.clipping import NAME, clipped
 from sidecar.otlp.exports import Export, Group
@@ -20,9 +21,24 @@ MOST_SAMPLES: Final = 256
 
 
 def sample_name(name: str, suffix: str, labels: Iterable[tuple[str, Any]]) -> str:
-    """``requests_count{method=GET,status=200}``, as long as a name may be."""
-    told = ",".join(f"{key}={value}" for key, value in sorted(labels, key=lambda pair: pair[0]) if value is not None)
-    return clipped(f"{name}{suffix}{{{told}}}" if told else f"{name}{suffix}", NAME) or "unnamed"
+    """``requests_count{method=GET,status=200}``, as long as a name may be: labels that find no room are left out whole, as ``…``.
+
+    A name is no place for content; and half a secret would not be known as one.
+    """
+    base = f"{name}{suffix}"
+    told = [
+        f"{key}={value}" for key, value in sorted(labels, key=lambda pair: pair[0]) if value is not None and not is_content(key)
+    ]
+    room = NAME - len(base) - len("{,…}")
+    kept = []
+    for label in told:
+        room -= len(label) + 1
+        if room < 0:
+            break
+        kept.append(label)
+    if len(kept) < len(told) and len(base) + len("{…}") <= NAME:
+        kept.append("…")
+    return clipped(f"{base}{{{','.join(kept)}}}" if kept else base, NAME) or "unnamed"
 
 
 class MetricReader:

@@ -7,7 +7,7 @@ What an intake has no room for is *busy*, too: nothing is queued here, exporters
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,11 +15,12 @@ import structlog
 
 from service.instruments import OTLP_ITEMS, OTLP_TRACES_FORGOTTEN
 from sidecar.intake import Intake
+from sidecar.otlp.arrivals import Arrival, Arrivals
 from sidecar.otlp.exports import Export, Group
 from sidecar.otlp.log_records import LogReader
 from sidecar.otlp.measurements import MetricReader
 from sidecar.otlp.reading import LogLine, Point, Span
-from sidecar.otlp.sources import Source
+from sidecar.otlp.sources import Refused, Source
 from sidecar.otlp.traces import Reader
 from sidecar.otlp.wrapping import MOST_SPANS, Traces
 from sidecar.spool import Full
@@ -30,6 +31,8 @@ MOST_BYTES_IN_WORK: Final = 64 * 1024 * 1024
 RETRY_S: Final = 1
 _PIECE: Final = 200
 """Items after which others get their turn: a few milliseconds."""
+_TURN_S: Final = 0.05
+"""Or so long, where items need a closer look."""
 _MOST_TENANTS: Final = 10_000
 
 
@@ -46,7 +49,17 @@ class Busy:
     """Nothing of it is promised: send all of it again after ``retry_after_s``."""
 
     reason: str
-    retry_after_s: int = RETRY_S
+    retry_after_s: float = RETRY_S
+    status: int = 503
+    """429 where it is the sender's doing."""
+
+
+Admission = Callable[[Source, int], Refused | None]
+"""Whether so many items of a request may be kept; else when to send it again."""
+
+
+def _unlimited(_: Source, __: int) -> None:
+    return None
 
 
 class NoRoomError(Exception):
@@ -78,12 +91,15 @@ class Receiver:
         now: Callable[[], int] = time.time_ns,
         most_bytes: int = MOST_BYTES_IN_WORK,
         most_spans: int = MOST_SPANS,
+        admit: Admission = _unlimited,
     ) -> None:
         self._intake = intake
+        self._admit = admit
         self._now = now
         self._most_bytes = most_bytes
         self._most_spans = most_spans
         self._traces: dict[str, Traces] = {}
+        self._arrivals = Arrivals()
         self.bytes_in_work = 0
 
     @contextmanager
@@ -95,6 +111,10 @@ class Receiver:
         finally:
             self.bytes_in_work -= room.size
 
+    def arrival(self, source: Source, signal: str, body: bytes) -> AbstractContextManager[Arrival]:
+        """When ``body`` came, or came first, where it was not answered then."""
+        return self._arrivals.one(source.tenant, signal, body, self._now())
+
     def fits(self, size: int) -> bool:
         """Whether there is room for ``size`` bytes more."""
         return self.bytes_in_work + size <= self._most_bytes
@@ -104,34 +124,43 @@ class Receiver:
             del self._traces[next(iter(self._traces))]
         return self._traces.setdefault(tenant, Traces(self._most_spans))
 
-    async def traces(self, source: Source, groups: Iterable[Group[Span]]) -> Taken | Busy:
+    async def traces(self, source: Source, groups: Iterable[Group[Span]], at: int | None = None) -> Taken | Busy:
         """The spans of one request."""
         traces, export = self._known(source.tenant), Export()
         forgotten = traces.forgotten
-        await self._walk(Reader(source, traces, self._now).steps(groups, export))
+        await self._walk(Reader(source, traces, self._as_of(at)).steps(groups, export))
         if traces.forgotten != forgotten:
             OTLP_TRACES_FORGOTTEN.inc(traces.forgotten - forgotten)
         return await self._keep("traces", source, export)
 
-    async def logs(self, source: Source, groups: Iterable[Group[LogLine]]) -> Taken | Busy:
+    async def logs(self, source: Source, groups: Iterable[Group[LogLine]], at: int | None = None) -> Taken | Busy:
         """The log records of one request."""
         export = Export()
-        await self._walk(LogReader(source, self._now).steps(groups, export))
+        await self._walk(LogReader(source, self._as_of(at)).steps(groups, export))
         return await self._keep("logs", source, export)
 
-    async def metrics(self, source: Source, groups: Iterable[Group[Point]]) -> Taken | Busy:
+    async def metrics(self, source: Source, groups: Iterable[Group[Point]], at: int | None = None) -> Taken | Busy:
         """The data points of one request."""
         export = Export()
-        await self._walk(MetricReader(source, self._now).steps(groups, export))
+        await self._walk(MetricReader(source, self._as_of(at)).steps(groups, export))
         return await self._keep("metrics", source, export)
+
+    def _as_of(self, at: int | None) -> Callable[[], int]:
+        return self._now if at is None else lambda: at
 
     @staticmethod
     async def _walk(steps: Iterable[None]) -> None:
+        turn = time.monotonic()
         for number, _ in enumerate(steps):
-            if number % _PIECE == _PIECE - 1:
+            if number % _PIECE == _PIECE - 1 or time.monotonic() - turn > _TURN_S:
                 await asyncio.sleep(0)
+                turn = time.monotonic()
 
     async def _keep(self, signal: str, source: Source, export: Export) -> Taken | Busy:
+        items = export.accepted + export.rejected
+        if (refused := self._admit(source, items)) is not None:
+            OTLP_ITEMS.labels(signal, "limited").inc(items)
+            return Busy(refused.reason, refused.retry_after_s or RETRY_S, refused.status)
         for agent, records in export.records.items():
             outcome = await self._intake.take(source.tenant, agent, records)
             if isinstance(outcome, Full):
@@ -141,5 +170,6 @@ class Receiver:
         OTLP_ITEMS.labels(signal, "accepted").inc(export.accepted)
         if export.rejected:
             OTLP_ITEMS.labels(signal, "rejected").inc(export.rejected)
-            log.info("otlp.rejected", signal=signal, items=export.rejected, why=export.message())
+            # Only where: what was wrong is told with the sender's own words, which are the sender's alone.
+            log.info("otlp.rejected", signal=signal, items=export.rejected, loc=export.errors[0].loc)
         return Taken(export.rejected, export.message())

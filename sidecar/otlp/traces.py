@@ -19,6 +19,8 @@ _NO_TRACE: Final = "0" * _TRACE_ID
 _NO_SPAN: Final = "0" * _SPAN_ID
 _REMOTE_PARENT: Final = 0x300
 """W3C flags of a span: it is known whether its parent is remote, and it is."""
+_SCOPE: Final = 256
+"""Characters of a scope's name that tell whose it is."""
 _PENDING: Final = "pending_span"
 
 
@@ -72,7 +74,7 @@ class Reader:
         now = self._now()
         for group in groups:
             about = sort(group.resource)
-            teller = Teller(whose(self._source, about.fields, about.extra), group.scope, emitter(group.scope).cache, now)
+            teller = Teller(whose(self._source, about.fields, about.extra), group.scope, emitter(group.scope[:_SCOPE]).cache, now)
             for number, span in enumerate(group.items):
                 yield
                 if (flaw := _flaw(span)) is not None:

@@ -38,6 +38,8 @@ class Counts(NamedTuple):
     refused: int
     """Never will be taken by the other side."""
     sampled_out: int
+    barred: int
+    """Times an exporter was answered 401 or 403: what it had waits, and is offered again, at last every half minute."""
 
 
 class TelemetryCollector:
@@ -189,6 +191,7 @@ class TelemetryCollector:
             dropped_billable=sum(lane.outbox.dropped_billable for lane in self._all),
             refused=sum(lane.refused for lane in self._all),
             sampled_out=self.sampled_out,
+            barred=sum(lane.barred for lane in self._all),
         )
 
     def forked(self) -> None:

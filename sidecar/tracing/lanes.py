@@ -19,6 +19,8 @@ EVERY_S: Final = 0.2
 """How long what is little waits for more."""
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 10.0
+_LONGEST_BARRED_S: Final = 30.0
+"""Keys are made and mended by hand."""
 _CLOSING_PAUSE_S: Final = 0.05
 _SILENCE_S: Final = 60.0
 """Between two warnings of the same kind."""
@@ -52,6 +54,8 @@ class Lane:
         self.delivered = 0
         self.refused = 0
         self.lost_at_close = 0
+        self.barred = 0
+        """Times the other side did not let us send."""
         self._fresh()
 
     def _fresh(self) -> None:
@@ -63,6 +67,7 @@ class Lane:
         self._sending: deque[Made] = deque()
         self._busy = False
         self._warned: dict[str, float] = {}
+        self._told_barred = False
 
     @property
     def waiting(self) -> int:
@@ -122,14 +127,31 @@ class Lane:
             if not isinstance(outcome, Again):
                 pause = _FIRST_PAUSE_S
                 continue
-            self._warn("again", "agentops: %s takes no events, they wait: %s", self.exporter.name, outcome.reason)
+            self._wait_for(outcome)
+            if outcome.barred and self._closing.is_set():
+                # Nobody mends a key in the last seconds of a process.
+                return
             if deadline is not None and time.monotonic() > deadline:
                 return
             if self._closing.is_set():
                 time.sleep(_CLOSING_PAUSE_S)
                 continue
             self._closing.wait(max(pause * self._random.uniform(0.5, 1.0), outcome.after_s or 0.0))
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
+            pause = min(pause * 2, _LONGEST_BARRED_S if outcome.barred else _LONGEST_PAUSE_S)
+
+    def _wait_for(self, outcome: Again) -> None:
+        if not outcome.barred:
+            self._warn("again", "agentops: %s takes no events, they wait: %s", self.exporter.name, outcome.reason)
+            return
+        self.barred += 1
+        if not self._told_barred:
+            self._told_barred = True
+            logger.warning(
+                "agentops: %s does not let this process send, events wait (at most %d): %s",
+                self.exporter.name,
+                self.outbox.capacity,
+                outcome.reason,
+            )
 
     def _send(self) -> Again | None:
         if not self._sending:
@@ -151,6 +173,7 @@ class Lane:
         outcome = self.exporter.export(batch)
         if isinstance(outcome, Again):
             return outcome
+        self._told_barred = False
         for _ in batch:
             self._sending.popleft()
         lost = outcome.events if isinstance(outcome, Refused) else 0
@@ -208,6 +231,6 @@ class Lane:
     def forked(self) -> None:
         """A child process begins: it gets a thread when there is something to tell; what waits is the parent's."""
         self.outbox.forget()
-        self.delivered = self.refused = self.lost_at_close = 0
+        self.delivered = self.refused = self.lost_at_close = self.barred = 0
         self._fresh()
         self.exporter.forked()

@@ -16,10 +16,10 @@ CAPACITY: Final = 10_000
 class Outbox:
     """Filled by any thread without a lock, emptied by one. Threads that fill it at once may exceed the bound by their number."""
 
-    __slots__ = ("_capacity", "_minor", "_vital", "dropped", "dropped_billable")
+    __slots__ = ("_minor", "_vital", "capacity", "dropped", "dropped_billable")
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self._capacity = max(1, capacity)
+        self.capacity = max(1, capacity)
         self._minor: deque[Item] = deque()
         self._vital: deque[Item] = deque()
         self.dropped = 0
@@ -34,7 +34,7 @@ class Outbox:
         """Takes ``item`` and returns how many wait."""
         (self._vital if not isinstance(item, Span) or item.vital else self._minor).append(item)
         waiting = len(self._minor) + len(self._vital)
-        if waiting > self._capacity:
+        if waiting > self.capacity:
             self._drop()
         return waiting
 

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 from schemas.coverage import CORRECTIONS, Coverage
@@ -73,6 +74,8 @@ class Stored:
     events: int
     """What its header promises; 1 without one."""
     coverage: Coverage | None = None
+    cost_usd: Decimal | None = None
+    """What its entries come to, where it was read whole and holds some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,8 @@ class Applied:
     lines: int
     unreadable: int
     rows: int
+    cost_usd: Decimal | None = None
+    """What its rows come to, where they are entries of the ledger."""
 
 
 @dataclass(slots=True)
@@ -301,6 +306,12 @@ def compare(stream: str, stored: Stored | None, applied: Applied | None, finding
             "error", f"{stream}.rows",
             f"{what} has {applied.rows:,} rows in the warehouse, there were {applied.lines - applied.unreadable:,}",
             sequence=stored.sequence, expected=applied.lines - applied.unreadable, found=applied.rows,
+        )  # fmt: skip
+    elif stored.cost_usd is not None and not applied.unreadable and stored.cost_usd != (applied.cost_usd or 0):
+        findings.add(
+            "error", f"{stream}.money",
+            f"{what} comes to ${stored.cost_usd:f}, its rows in the warehouse to ${applied.cost_usd or 0:f}",
+            sequence=stored.sequence, expected=format(stored.cost_usd, "f"), found=format(applied.cost_usd or 0, "f"),
         )  # fmt: skip
     if applied.unreadable:
         findings.add(

@@ -1,6 +1,7 @@
 """What the warehouse says: the checks of ``query.audit``, page by page."""
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any, Final
 
 import nats.errors
@@ -49,7 +50,11 @@ async def applied(client: Client, stream: str, after: int, until: int, tenant: s
     while after < until:
         page = await ask(client, "audit", stream=stream, after=after, until=until, tenant=tenant, limit=MAX_PAGE)
         for row in page["rows"]:
-            yield Applied(row["sequence"], row["subject"], row["events"], row["lines"], row["unreadable"], row["rows"])
+            money = row.get("cost_usd")
+            yield Applied(
+                row["sequence"], row["subject"], row["events"], row["lines"], row["unreadable"], row["rows"],
+                None if money is None else Decimal(money),
+            )  # fmt: skip
         if page.get("next_offset") is None:
             return
         after = page["rows"][-1]["sequence"]

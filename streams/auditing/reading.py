@@ -1,23 +1,27 @@
-"""Reading a range of a stream for counting: headers of what is counted, payloads of coverage records."""
+"""Reading a range of a stream for counting: headers of what is counted, payloads of coverage records and of the ledger's entries."""
 
 import time
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Final
 
+import orjson
 from nats.aio.client import Client
 
 from schemas.coverage import Coverage
-from streams import subjects
+from streams import subjects, topology
 from streams.auditing.accounts import Stored
 from streams.auditing.report import AuditImpossibleError
 from streams.auditing.scope import Range
 from streams.auditing.standing import Standing
 from streams.messages import Received, promised
+from streams.micro_batches import lines
 from streams.reader import OrderedReader, Source
 
 _AT_ONCE: Final = 500
 _WAIT_S: Final = 0.5
 _SILENCE_S: Final = 10.0
+_LEDGER: Final = subjects.beginning(subjects.ALL_LEDGER)
 _COVERED: Final = subjects.beginning(subjects.COVERED_VALIDATE)
 
 
@@ -63,7 +67,16 @@ async def _merged(first: AsyncIterator[Received], second: AsyncIterator[Received
 
 def _stored(message: Received) -> Stored:
     covered = Coverage.model_validate_json(message.data) if _is_account(message.subject) else None
-    return Stored(message.sequence, message.subject, promised(message), covered)
+    money = _dollars(message.data) if subjects.beginning(message.subject) == _LEDGER else None
+    return Stored(message.sequence, message.subject, promised(message), covered, money)
+
+
+def _dollars(data: bytes) -> Decimal | None:
+    """What the entries of a message come to; None where one of them cannot be read."""
+    try:
+        return sum((Decimal(orjson.loads(line)["cost_usd"]) for line in lines(data)), Decimal(0))
+    except (ValueError, KeyError, TypeError, ArithmeticError):
+        return None
 
 
 async def records(client: Client, standing: Standing) -> AsyncIterator[Stored]:
@@ -75,11 +88,11 @@ async def records(client: Client, standing: Standing) -> AsyncIterator[Stored]:
 
 
 async def messages(client: Client, standing: Standing, tenant: str | None) -> AsyncIterator[Stored]:
-    """Every message in what stands of the range; of one tenant, without coverage records, where one is given."""
+    """Every message in what stands of the range; of one tenant, without coverage records, where one is given. LEDGER is read whole."""
     counted = tuple(pattern for pattern in standing.subjects if not _is_account(pattern))
     if tenant is not None:
         counted = tuple(one for pattern in counted for one in subjects.of_tenant(pattern, tenant))
-    light = _read(client, Source(standing.name, counted, headers_only=True), standing.standing)
+    light = _read(client, Source(standing.name, counted, headers_only=standing.name != topology.LEDGER), standing.standing)
     read = () if tenant is not None else tuple(filter(_is_account, standing.subjects))
     both = _merged(light, _read(client, Source(standing.name, read), standing.standing)) if read else light
     async for message in both:

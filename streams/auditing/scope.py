@@ -35,7 +35,7 @@ class Scope:
     most: int | None = None
     """At most so many of the newest messages of each stream: for who must not take long."""
     every_message: bool = False
-    """Read the header of every message too, instead of relying on the sums of coverage records."""
+    """Read the header of every message too, and what entries of the ledger come to, instead of relying on the sums of coverage records."""
 
     def __post_init__(self) -> None:
         for stream in (*self.streams, *self.sequences):

@@ -48,6 +48,9 @@ async def sums(client: Client, findings: Findings) -> None:
         if row["kind"] == "agents":
             _agents(row, findings)
             continue
+        if row["kind"] == "money":
+            _money(row, findings)
+            continue
         if row["rows"] != row["summed"]:
             what = f"{row['summed']:,} of {row['rows']:,} rows"
         else:
@@ -56,6 +59,15 @@ async def sums(client: Client, findings: Findings) -> None:
             "error", "sums", f"the sums by {row['grain']} of {row['kind']} hold {what}",
             grain=row["grain"], kind=row["kind"], expected=row["rows"], found=row["summed"],
         )  # fmt: skip
+
+
+def _money(row: dict[str, Any], findings: Findings) -> None:
+    wrong, grain = row["rows"] - row["summed"], row["grain"]
+    findings.add(
+        "error", "sums",
+        f"{wrong:,} of {row['rows']:,} sums of dollars by day, tenant and model (of the sums by {grain}) are not those of the ledger's entries; one of them: {row['first']}",
+        grain=grain, kind="money", expected=row["rows"], found=row["summed"],
+    )  # fmt: skip
 
 
 def _agents(row: dict[str, Any], findings: Findings) -> None:

@@ -38,7 +38,11 @@ async def test_stop_start_and_restart_do_what_they_say_and_tell_pid_and_address(
     assert restarted.result is not None
     assert restarted.result["pid"] != started.result["pid"]
     assert len(world.launches("one")) == 3
-    assert await stream_messages(world.client, topology.COMMANDS) == 0
+
+    async def acknowledged() -> bool:
+        return await stream_messages(world.client, topology.COMMANDS) == 0
+
+    await until(acknowledged, "what is answered is acknowledged next")
 
 
 async def test_everything_asked_is_in_the_audit_trail_with_who_asked(world: World) -> None:

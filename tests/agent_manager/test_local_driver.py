@@ -14,8 +14,8 @@ import pytest
 
 from agent_manager.cli.up import leftovers
 from agent_manager.drivers import groups, ports
-from agent_manager.drivers.driver import Instance, LaunchError
-from agent_manager.drivers.local import LocalDriver
+from agent_manager.drivers.driver import LaunchError
+from agent_manager.drivers.local import LocalDriver, LocalInstance
 from agent_manager.drivers.output import TURN_OVER_BYTES
 from schemas.state import AgentRecord, AgentState
 from service.ports import port_is_free
@@ -45,7 +45,7 @@ class Driving:
     def alive(self) -> list[int]:
         return [member.pid for member in groups.members(groups.group_name("acme", "one", groups.home(self.data)))]
 
-    async def up(self, instance: Instance) -> None:
+    async def up(self, instance: LocalInstance) -> None:
         await until(lambda: len(self.alive()) == 2, "leader and child run")
         await until(lambda: not port_is_free(instance.ports.door), "the door is open")
 
@@ -110,10 +110,10 @@ async def test_a_second_driver_adopts_what_runs_and_can_stop_it(driving: Driving
     instance = await driving.driver.start(record(tmp_path), "i1", None)
     await driving.up(instance)
     other = driving.another()
-    adopted = await other.adopt("acme", "one", None)
+    adopted = await other.adopt(record(tmp_path), None)
     assert adopted is not None
     assert (adopted.pid, adopted.instance_id, adopted.ports) == (instance.pid, "i1", instance.ports)
-    assert await other.adopt("acme", "two", None) is None
+    assert await other.adopt(record(tmp_path, agent_id="two"), None) is None
     assert await other.stop(adopted, 5)
     assert driving.alive() == []
     await other.close()
@@ -131,7 +131,7 @@ async def test_a_copy_of_the_data_directory_knows_none_of_the_originals_agents(d
     before = driving.alive()
 
     other = Driving(copy)
-    assert await other.driver.adopt("acme", "one", state(instance)) is None
+    assert await other.driver.adopt(record(tmp_path), state(instance)) is None
     beside = await other.driver.start(record(tmp_path), "i2", state(instance))
     await other.up(beside)
     assert leftovers.kill_agents(groups.home(copy)) == ["one"]
@@ -145,7 +145,7 @@ async def test_a_copy_of_the_data_directory_knows_none_of_the_originals_agents(d
     driving.data.rename(tmp_path / "away")
     copy.rename(driving.data)
     late = Driving(driving.data)
-    assert await late.driver.adopt("acme", "one", state(instance)) is None
+    assert await late.driver.adopt(record(tmp_path), state(instance)) is None
     assert leftovers.kill_agents(groups.home(driving.data)) == []
     assert driving.driver.observe(instance) is None
     # Its own manager, which began before, still reaches it.
@@ -184,7 +184,7 @@ async def test_something_adopted_that_is_not_our_child_is_seen_to_end_too(drivin
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=environment, stdout=subprocess.PIPE)
     told, _ = await parent.communicate()
     pid = int(told)
-    adopted = await driving.driver.adopt("acme", "one", None)
+    adopted = await driving.driver.adopt(record(tmp_path), None)
     assert adopted is not None
     assert adopted.pid == pid
     assert driving.driver.observe(adopted) is None
@@ -206,7 +206,7 @@ async def test_of_two_leaders_only_the_remembered_one_is_adopted_and_the_other_k
     second = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True, env=environment)
     remembered = state(first)
     other = driving.another()
-    adopted = await other.adopt("acme", "one", remembered)
+    adopted = await other.adopt(record(tmp_path), remembered)
     assert adopted is not None
     assert adopted.pid == first.pid
     assert await asyncio.wait_for(second.wait(), 5) == -signal.SIGKILL
@@ -214,7 +214,7 @@ async def test_of_two_leaders_only_the_remembered_one_is_adopted_and_the_other_k
     await other.close()
 
 
-def state(instance: Instance) -> AgentState:
+def state(instance: LocalInstance) -> AgentState:
     return AgentState(
         agent_id="one", tenant_id="acme", desired="running", status="running", pid=instance.pid,
         process_created_at=instance.created_at, port=instance.ports.agent, proxy_port=instance.ports.proxy,

@@ -176,3 +176,42 @@ def test_the_command_line_of_a_sidecar_carries_everything_but_secrets(tmp_path: 
     assert agent_command(record)[1:] == ["a.py"]
     assert Path(agent_command(record)[0]).is_absolute()
     assert "${K}" not in " ".join(line)
+
+
+def test_an_agent_on_cloud_run_needs_no_command_but_a_place(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        "agent_id: bot\ndriver: cloud_run\n"
+        "cloud_run: {project: my-project, region: europe-west1, worker_pool: bot-pool, instances: 3}\n"
+    )
+    record = read(path, default_tenant="demo", now=NOW)
+    assert record.cloud_run is not None
+    assert (record.driver, record.command) == ("cloud_run", ())
+    assert (record.cloud_run.worker_pool, record.cloud_run.service, record.cloud_run.instances) == ("bot-pool", None, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "said"),
+    [
+        ("agent_id: bot\n", "$.command", "Add this key"),
+        ("agent_id: bot\ndriver: cloud_run\n", "$.cloud_run", "project, region and service or worker_pool"),
+        ("agent_id: bot\ndriver: cloud_run\ncloud_run: {project: p, region: r}\n", "$.cloud_run.service", "worker_pool"),
+        (
+            "agent_id: bot\ndriver: cloud_run\ncloud_run: {project: p, region: r, service: a, worker_pool: b}\n",
+            "$.cloud_run.worker_pool",
+            "Remove one",
+        ),
+        (
+            "agent_id: bot\ndriver: cloud_run\ncloud_run: {project: p, region: r, servise: a}\n",
+            "$.cloud_run.servise",
+            "'service'",
+        ),
+        (
+            "agent_id: bot\ndriver: cloud_run\ncloud_run: {project: p, region: r, service: A_b}\n",
+            "$.cloud_run.service",
+            "as Google shows it",
+        ),
+    ],
+)
+def test_what_is_missing_for_its_driver_is_named(tmp_path: Path, text: str, field: str, said: str) -> None:
+    assert said in problems_of(tmp_path, text)[field]

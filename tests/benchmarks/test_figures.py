@@ -79,11 +79,28 @@ def test_a_target_is_judged_by_its_floor_and_its_stretch() -> None:
     ]
 
 
+def test_work_of_the_processor_is_judged_by_its_speed_too() -> None:
+    single, beats, late = (
+        next(one for one in TARGETS if what in one.what) for what in ("single events, end", "heartbeats", "p99 at 1,000")
+    )
+    parts = {name: {"validate_json_per_s": 75_000} for name in ("end_to_end", "heartbeats", "latency")}
+    results = {
+        "end_to_end": {"single": {"events_per_s": 4_000}}, "heartbeats": {"cpu_percent": 90}, "latency": {"1000": {"p99_ms": 300}},
+        "parts": parts,
+    }  # fmt: skip
+    found = judge(single, results)
+    assert (found.verdict, found.scaled_verdict) == ("missed", "floor")
+    assert found.scaled == pytest.approx(8_000)
+    assert judge(beats, results).scaled == pytest.approx(45)
+    assert judge(late, results).scaled is None
+    assert judge(single, results | {"parts": {}}).scaled is None
+
+
 def test_a_ratio_needs_both_of_its_figures() -> None:
     ratio = next(target for target in TARGETS if "pydantic" in target.what)
     batched = {"end_to_end": {"batched": {"events_per_s": 30_000}}}
     assert judge(ratio, batched).verdict == "not measured"
-    assert judge(ratio, batched | {"limits": {"validate_json_per_s": 100_000}}).measured == pytest.approx(0.3)
+    assert judge(ratio, batched | {"parts": {"end_to_end": {"validate_json_per_s": 100_000}}}).measured == pytest.approx(0.3)
 
 
 def test_parts_that_take_an_hour_run_only_when_they_are_named() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.embedded import EmbeddedServer
+from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,7 @@ async def begin(*arguments: str, variables: Mapping[str, str], directory: Path |
 
 async def agentops(*arguments: str, variables: Mapping[str, str], given: bytes = b"", directory: Path | None = None) -> Said:
     process = await begin(*arguments, variables=variables, directory=directory)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * PATIENCE):
         out, err = await process.communicate(given)
     assert process.returncode is not None
     return Said(process.returncode, out.decode(), err.decode())

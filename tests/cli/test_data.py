@@ -185,6 +185,39 @@ async def test_queries_are_asked_by_name_and_shown_as_table_json_and_csv(server:
     await subscription.unsubscribe()
 
 
+async def test_log_lines_are_read_in_a_terminal_of_80_columns(server: EmbeddedServer, client: Client) -> None:
+    """When, how bad, whose and what: a long message goes on below itself, and what does not fit is named."""
+    login, asked = operator(server), []
+
+    async def answer(message: Msg) -> None:
+        asked.append(orjson.loads(message.data))
+        row = {
+            "occurred_at": "2026-11-20T10:00:00Z", "tenant_id": "demo", "agent_id": "summary-service", "level": "warning",
+            "message": "the model answered slowly: " + "very " * 20 + "slowly", "logger": "shop.orders.placing", "run_id": "r" * 32,
+            "trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": None, "error_type": None, "error_message": None,
+            "event_id": "e-1",
+        }  # fmt: skip
+        page = Page(query="logs", columns=tuple(row), rows=(row,), next_offset=100, as_of=datetime.now(UTC), elapsed_ms=1.0)
+        await client.publish(message.reply, page.model_dump_json().encode())
+
+    await client.subscribe(subjects.query("logs"), cb=answer)
+    await client.flush()
+    narrow, as_json, wrong = await asyncio.gather(
+        agentops("query", "logs", "--level", "warning", "--search", "slowly", variables=login | {"COLUMNS": "80"}),
+        agentops("query", "logs", "--run", "r-1", "--json", variables=login),
+        agentops("query", "logs", "--level", "loud", variables=login),
+    )
+    assert max(map(len, narrow.out.splitlines())) <= 80
+    assert "summary-service" in narrow.out
+    assert "warning" in narrow.out
+    assert narrow.out.count("very") == 20
+    assert "--offset 100" in narrow.err
+    assert as_json.json()["rows"][0]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert "loud" in wrong.failed(2)
+    assert {"level": "warning", "search": "slowly", "limit": 100, "offset": 0} in asked
+    assert {"run": "r-1", "limit": 100, "offset": 0} in asked
+
+
 async def test_a_run_is_asked_for_by_its_id_with_or_without_the_option(server: EmbeddedServer, client: Client) -> None:
     login, asked = operator(server), []
 
@@ -253,6 +286,20 @@ async def test_dead_letters_are_listed_shown_and_brought_back(server: EmbeddedSe
     assert "replayed 1 dead letter" in replayed.out
     assert "there is no dead letter" in unknown.failed()
     assert await stream_messages(client, topology.TELEMETRY) == 1
+    # What was brought back is told apart from what waits, and not brought back twice by --all.
+    every, waiting, again, told = await asyncio.gather(
+        agentops("dead", "list", "--json", variables=login),
+        agentops("dead", "list", "--waiting", "--json", variables=login),
+        agentops("dead", "replay", "--all", "--reason", "unknown_version", "--json", variables=login),
+        agentops("dead", "show", letter["letter_id"], variables=login),
+    )
+    assert {row["reason"]: row["replayed_at"] is not None for row in every.json()} == {
+        "unknown_version": True,
+        "malformed_json": False,
+    }
+    assert [row["reason"] for row in waiting.json()] == ["malformed_json"]
+    assert again.json() == {"replayed": [], "failed": []}
+    assert "replayed" in told.out
 
 
 async def test_the_topology_is_checked_applied_and_listed(server: EmbeddedServer, client: Client) -> None:

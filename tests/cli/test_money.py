@@ -265,6 +265,10 @@ async def test_what_if_prices_history_otherwise_and_writes_nothing(money: Money)
     assert "no model 'nix' at openai" in (
         await money.say("ledger", "what-if", "--from", "1d", "--map", "gpt-4o=openai/nix")
     ).failed(2)
+    nobody = (await money.say("ledger", "what-if", "--from", "30d", "--map", "gpt-4o=nix-9")).failed(2)
+    assert "no provider has a price for a model 'nix-9'" in nobody
+    never = await money.say("ledger", "what-if", "--from", "30d", "--map", "gpt-5o=gpt-4o-mini")
+    assert "nothing was called as 'gpt-5o'" in never.err
 
 
 async def test_a_call_reported_by_two_events_is_charged_once_and_every_command_knows(money: Money) -> None:

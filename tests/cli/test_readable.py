@@ -47,6 +47,8 @@ def test_money_is_never_scientific_and_never_far_off(value: Decimal) -> None:
     ("value", "shown"),
     [
         (0.85, "850 ms"),
+        (0.0001, "<1 ms"),
+        (0.0, "0 ms"),
         (4.23, "4.2 s"),
         (42, "42 s"),
         (185, "3 min 5 s"),

@@ -190,6 +190,29 @@ async def test_a_directory_that_cannot_be_used_is_refused_with_what_to_do(tmp_pa
         assert len(said.err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("file", "part"), [("warehouse/agentops.duckdb", "processors-aggregate"), ("manager/journal.sqlite", "agent-manager")]
+)
+async def test_what_cannot_be_read_ends_the_start_with_what_to_do(start: Starter, tmp_path: Path, file: str, part: str) -> None:
+    """No system that runs but for the part that matters: nothing is left running, and the file is untouched."""
+    broken = tmp_path / "data" / file
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no database at all " * 500)
+    up = await start("--no-dashboard", "--no-gateway")
+
+    def over() -> bool:
+        return up.process.returncode is not None
+
+    await until(over, "up gives up", 90)
+    await until(lambda: str(broken) in up.said.decode(), "the file is named", 10)
+    last = up.said.decode().strip().splitlines()[-1]
+    assert up.process.returncode == 1
+    assert last.startswith(f"agentops: {part}: "), up.said.decode()
+    assert "ove it" in last, up.said.decode()
+    assert up.family() == {}
+    assert broken.read_bytes().startswith(b"no database")
+
+
 async def test_ctrl_c_during_the_start_stops_what_was_started(start: Starter) -> None:
     up = await start("--no-dashboard")
     await until(lambda: "nats-server: ready" in up.said.decode(), "the server runs", 15)

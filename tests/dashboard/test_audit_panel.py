@@ -66,7 +66,12 @@ async def test_the_page_shows_the_latest_audit(browser: Browser, eager: Dashboar
 
 
 def report(*findings: Finding) -> AuditReport:
-    return AuditReport(datetime.now(UTC), findings, {"EVENTS": {"events": 9}}, {"a": {"charges": 2}, "b": {"events": 1}})
+    return AuditReport(
+        datetime.now(UTC),
+        findings,
+        {"EVENTS": {"events": 9}, "validate": {"duplicates": 3, "dead": 1}},
+        {"a": {"charges": 2}, "b": {"events": 1}},
+    )
 
 
 def test_errors_come_first_and_what_is_just_being_applied_is_not_told() -> None:
@@ -74,6 +79,7 @@ def test_errors_come_first_and_what_is_just_being_applied_is_not_told() -> None:
     wrong = [Finding("error", "EVENTS.rows", f"wrong {number}") for number in range(3)]
     assert shown.told(report(lag), 5) == {
         "state": "ok", "at": 5, "errors": 0, "warnings": 0, "findings": [], "more": 0, "events": 9, "entries": 2,
+        "duplicates": 3, "dead": 1,
     }  # fmt: skip
     found = shown.told(report(lag, odd, *wrong), 5)
     assert (found["state"], found["errors"], found["warnings"], found["more"]) == ("wrong", 3, 1, 1)

@@ -172,6 +172,29 @@ async def test_time_to_detect_and_to_recover_are_shown(page: Page, stage: Stage)
     await expect(page.get_by_test_id("chat-service-ttr")).to_have_text("11 s")
 
 
+async def test_a_card_does_not_take_failing_at_once_for_being_fast(page: Page, stage: Stage) -> None:
+    failing = metrics(latency_ms=0.1, latency_p95_ms=0.2, error_rate=1.0)
+    await stage.put(topology.OBSERVATIONS, observation(at=now(), metrics=failing))
+    await expect(page.get_by_test_id("chat-service-latency")).to_have_text("<1 ms")
+    await expect(page.get_by_test_id("chat-service-latency-of")).to_have_text("until it fails")
+    await stage.put(topology.OBSERVATIONS, observation(at=now()))
+    await expect(page.get_by_test_id("chat-service-latency-of")).to_have_text("latency")
+
+
+async def test_events_a_sidecar_had_to_give_up_are_told_on_its_card(page: Page, stage: Stage) -> None:
+    await stage.put(topology.OBSERVATIONS, observation(at=now(), metrics=metrics(spool_dropped=1234)))
+    await expect(page.get_by_test_id("chat-service-dropped")).to_have_text("1,234 events given up: the sidecar's spool was full")
+    await stage.put(topology.OBSERVATIONS, observation(at=now()))
+    await expect(page.get_by_test_id("chat-service-dropped")).to_have_count(0)
+
+
+async def test_a_version_nobody_told_is_not_shown(page: Page, stage: Stage) -> None:
+    await stage.put(topology.OBSERVATIONS, observation("nameless", at=now(), version="unknown"))
+    await expect(page.get_by_test_id("card-nameless")).to_contain_text("nameless")
+    await expect(page.get_by_test_id("card-nameless")).not_to_contain_text("unknown")
+    await (await TypedBucket.open(stage.client, topology.OBSERVATIONS, Observation)).delete("demo.nameless")
+
+
 async def test_history_comes_from_the_warehouse_and_its_silence_is_said(page: Page, stage: Stage) -> None:
     await expect(page.get_by_test_id("failures")).to_contain_text("RateLimitError")
     await expect(page.get_by_test_id("kpi-spend")).to_have_text("$6.09")
@@ -199,7 +222,7 @@ async def test_both_plots_are_fed(page: Page) -> None:
 async def test_a_narrow_screen_is_scrolled_one_way_only(
     page: Page, stage: Stage, browser: Browser, dashboard: DashboardProcess, width: int
 ) -> None:
-    """Neither the page is wider than the screen nor anything cut off, but for the table, which scrolls within itself."""
+    """Neither the page is wider than the screen nor anything cut off; a table scrolls within itself until it becomes lines."""
     await page.get_by_test_id("card-chat-service").wait_for()
     name = "a-very-long-agent-name-" + "x" * 40
     await stage.put(topology.REGISTRY, record(name))
@@ -217,6 +240,8 @@ async def test_a_narrow_screen_is_scrolled_one_way_only(
         cut = """els => els.filter(el => el.getBoundingClientRect().right > innerWidth).map(el => el.className)"""
         for part in (".panel", ".card", ".card *", ".figures *", ".alert *", ".budget *", ".bar-tools *", ".top *"):
             assert await narrow.locator(part).evaluate_all(cut) == [], part
+        if width == 390:
+            assert await narrow.locator(".table *").evaluate_all(cut) == [], "a failure is read without scrolling sideways"
     await stage.alert(change("latency-high", name, at=now(), state="resolved"))
     await (await TypedBucket.open(stage.client, topology.OBSERVATIONS, Observation)).delete(f"demo.{name}")
     await (await TypedBucket.open(stage.client, topology.REGISTRY, AgentRecord)).delete(f"demo.{name}")

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from service.ports import free_port
+from sidecar.gateway.settings import PORT, GatewaySettings
 from streams.connect import CannotConnectError, connect
 from streams.embedded import DENIED, ROLES, binary
 from streams.settings import NatsSettings
@@ -60,6 +61,13 @@ def test_what_the_compose_file_mounts_and_builds_exists() -> None:
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], (name, volume)
+
+
+def test_every_door_of_the_gateway_is_reached_from_outside_its_container() -> None:
+    gateway = COMPOSE["services"]["gateway"]
+    inside = {int(published.split(":")[-1]) for published in gateway["ports"]}
+    assert inside == {PORT, GatewaySettings().otlp_port, GatewaySettings().otlp_grpc_port}
+    assert all(published.startswith("127.0.0.1:") for published in gateway["ports"])
 
 
 def test_the_image_copies_every_package_the_project_has() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
+from privacy.concern import concerns
 from privacy.letters import Changed, Withheld, original
-from privacy.redaction import Tally, redact
+from privacy.redaction import MOST_LOOKED_AT, Tally, redact
 from privacy.rules import STRICTEST, Rules, ready
 from privacy.treatment import treat
 from schemas.content import ContentPolicy, OwnPattern
@@ -92,6 +93,23 @@ def test_what_a_field_is_called_says_that_it_is_a_secret() -> None:
     }  # fmt: skip
 
 
+def test_a_secret_is_known_by_what_is_said_before_it_with_dots_too() -> None:
+    for name in ("openai.api.key", "private.key", "access.key", "API.KEY", "auth.token"):
+        assert cleaned(f"with {name}=ab12cd34 set") == f"with {name}=[KEY] set"
+
+
+def test_what_is_in_every_model_call_costs_no_closer_look() -> None:
+    """The words ``token`` and ``openai`` are in each; of a thousand calls a thousand would be looked through letter by letter."""
+    common = {
+        "service.name": "shop-agent", "service.version": "1.4.2", "otel.scope.name": "opentelemetry.instrumentation.openai_v2", "server.address": "api.openai.com",
+        "server.port": 443, "gen_ai.request.max_tokens": 1024, "gen_ai.request.temperature": 0.2, "gen_ai.usage.cache_read_tokens": 5, "gen_ai.usage.total_tokens": 7,
+        "gen_ai.token.type": "input", "llm.token_count.total": 7, "agentops.observed_by": "otel",
+    }  # fmt: skip
+    made = event("model_call.completed", attributes=common)
+    assert not concerns(made)
+    assert not treat(made, STRICTEST).touched
+
+
 def test_a_mark_cannot_be_used_to_smuggle() -> None:
     found = attributes(
         {"agentops.redacted": MAIL, "agentops.content": MAIL, "agentops.content_bytes": {"a": MAIL}, "agentops.truncated": 10**30}
@@ -121,6 +139,41 @@ def test_every_free_text_of_the_contract_is_looked_through() -> None:
     told = raw(treat(made, FULL).event)
     assert MAIL.encode() in told
     assert KEY.encode() not in told
+
+
+def test_names_and_units_of_samples_are_looked_through_with_their_labels() -> None:
+    sample = {"name": f"requests{{api.key=abc,route=/chat,to={MAIL},token=none,via={KEY}}}", "value": 1.0, "unit": KEY}
+    made = event("metric.sampled", metrics={"samples": [sample, {"name": "queue_depth", "value": 3.0}]}, attributes={})
+    assert concerns(made)
+    found = treat(made, STRICTEST)
+    assert found.event["metrics"]["samples"] == [
+        {"name": "requests{api.key=[KEY],route=/chat,to=[EMAIL],token=none,via=[KEY]}", "value": 1.0, "unit": "[KEY]"},
+        {"name": "queue_depth", "value": 3.0},
+    ]
+    assert found.found == {"KEY": 3, "EMAIL": 1}
+    assert not treat(found.event, STRICTEST).touched
+    assert isinstance(read_event(raw(found.event)), Event)
+    kept = raw(treat(made, FULL).event)
+    assert MAIL.encode() in kept
+    assert KEY.encode() not in kept
+
+
+def test_samples_without_anything_cost_no_closer_look() -> None:
+    names = (
+        "queue_depth",
+        "gen_ai.client.token.usage_sum{gen_ai.token.type=input}",
+        "http_requests_count{method=GET,status=200}",
+    )
+    made = event(
+        "metric.sampled", metrics={"samples": [{"name": name, "value": 1.0, "unit": "{token}"} for name in names]}, attributes={}
+    )
+    assert not treat(made, STRICTEST).touched
+    plain = event(
+        "metric.sampled",
+        metrics={"samples": [{"name": "http_requests_count{method=GET,status=200}", "value": 1.0}]},
+        attributes={},
+    )
+    assert not concerns(plain)
 
 
 def test_ids_that_join_and_bill_are_never_changed() -> None:
@@ -185,6 +238,32 @@ def test_a_hostile_text_of_the_largest_size_costs_seconds_at_most(name: str) -> 
     began = time.process_time()
     redact(HOSTILE[name], STRICTEST, Tally())
     assert time.process_time() - began < 30
+
+
+def test_of_an_event_only_so_much_is_looked_at_closely_and_what_was_not_is_cut_off_where_everybody_sees_it() -> None:
+    """Else a megabyte full of what might be something holds up everybody's events for many seconds."""
+    tally = Tally()
+    once = redact(f"{MAIL} " * 50_000, STRICTEST, tally)
+    assert tally.looked_at <= MOST_LOOKED_AT
+    assert tally.withheld == 1
+    assert once.startswith("[EMAIL] [EMAIL]")
+    assert once.endswith("… [TRUNCATED 1,050,000 characters]")
+    assert MAIL not in once
+    assert "jane" not in once
+    assert len(once) < MOST_LOOKED_AT
+    assert redact(once, STRICTEST, Tally()) == once
+    prompt = {"gen_ai.prompt": [f"{MAIL} " * 5_000, f"{MAIL} " * 5_000], "note": f"again {MAIL}", "plain": "words alone"}
+    treated = treat(event(attributes=prompt), REDACTED)
+    assert MAIL.encode() not in raw(treated.event)
+    assert treated.event["attributes"]["plain"] == "words alone"
+    assert treated.event["attributes"]["agentops.truncated"] == treated.truncated >= 2
+
+
+def test_a_long_text_with_little_in_it_stays_whole() -> None:
+    prose = "The invoice of last week is still open, please look into it. " * 10_000
+    assert cleaned(f"{prose}{MAIL} {prose}") == f"{prose}[EMAIL] {prose}"
+    chinese = "上周的发票还没有付,请看一下。" * 20_000
+    assert cleaned(f"{chinese} {MAIL} {chinese}") == f"{chinese} [EMAIL] {chinese}"
 
 
 def test_what_is_nested_deeper_than_an_event_may_be_does_not_get_through() -> None:

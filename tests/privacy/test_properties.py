@@ -4,13 +4,15 @@ import re
 from typing import Any
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from privacy.concern import concerns
+from privacy.fields import SECRET_NAME
 from privacy.letters import AsSent, Changed, Withheld, original
 from privacy.redaction import Tally, findings, redact
 from privacy.rules import STRICTEST, Rules, ready
+from privacy.secrets import FORMS
 from privacy.treatment import treat
 from processors.validate.identity import payload_hash, same
 from processors.validate.judging import normalised
@@ -79,9 +81,11 @@ keys = st.one_of(
         ["gen_ai.prompt", "gen_ai.input.messages", "note", "password", "agentops.redacted", "agentops.content", "messages"]
     ),
 )
+named = texts.map(lambda text: text.replace("\x00", "")[:200])
 events = st.builds(
-    lambda attributes, message, name: event("run.failed", error={"type": "x", "message": message}, step={"step_id": "s", "step_type": "t", "name": name or "n"}, attributes=attributes),
-    st.dictionaries(keys, values, max_size=4), texts.map(lambda text: text.replace("\x00", "")[:8000]), texts.map(lambda text: text.replace("\x00", "")[:200]),
+    lambda attributes, message, name, sample: event("run.failed", error={"type": "x", "message": message}, step={"step_id": "s", "step_type": "t", "name": name or "n"},
+        metrics={"samples": [{"name": sample or "n", "value": 1.0}, {"name": f"n{{{sample}={name}}}", "value": 1.0}]}, attributes=attributes),
+    st.dictionaries(keys, values, max_size=4), texts.map(lambda text: text.replace("\x00", "")[:8000]), named, named.map(lambda text: text[:50]),
 )  # fmt: skip
 
 
@@ -148,8 +152,35 @@ def test_an_event_that_needs_no_closer_look_would_not_be_changed_by_one(made: di
         return
     plain = orjson.dumps(found)
     for by in RULES[:3]:
-        if not concerns(found, plain):
+        if not concerns(found):
             assert not treat(orjson.loads(plain), by).touched
+
+
+_secret_names = st.from_regex(SECRET_NAME).map(lambda text: text.replace("\x00", "")[-100:])
+
+
+@settings(max_examples=400, deadline=None)
+@given(_secret_names, st.sampled_from(["", "openai.", "x-", "db_"]))
+@example("openai.api.key", "")
+@example("private.key", "")
+@example("access.key", "")
+@example("API.KEY", "")
+@example("auth.token", "")
+def test_whatever_is_named_as_a_secret_gets_a_closer_look(name: str, before: str) -> None:
+    name = before + name
+    if SECRET_NAME.search(name) is None:
+        return
+    made = event("run.started", attributes={"a": 1, name: "abc"})
+    assert concerns(made)
+    assert treat(made, STRICTEST).found.get("KEY", 0) >= 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([form for _, form in FORMS]).flatmap(lambda form: st.from_regex(form, fullmatch=True)))
+def test_every_form_of_a_key_passes_the_first_look_alone(key: str) -> None:
+    made = event("run.started", attributes={"note": key})
+    assert concerns(made)
+    assert redact(key, STRICTEST, Tally()) != key
 
 
 @settings(deadline=None)

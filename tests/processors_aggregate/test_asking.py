@@ -321,6 +321,54 @@ async def test_requests_that_failed_at_a_sidecars_proxy_are_failures_and_no_runs
     assert (await ask(client, "spend")).rows == ()
 
 
+async def test_log_lines_are_found_by_agent_level_run_trace_text_and_time(client: Client, running: Running, wire: Wire) -> None:
+    """Newest first; a level stands for those worse than it, and a text is found in whatever case."""
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
+    trace = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331"}
+
+    def line(number: int, level: str, message: str, **given: Any) -> AcceptedEvent:
+        run = {"agent_id": "planner", **given.pop("run", {})}
+        said = {"level": level, "message": message} | given.pop("log", {})
+        return accepted("log.emitted", at=at + timedelta(minutes=number), run=run, log=said, **given)
+
+    await wire.events(
+        line(0, "debug", "opening the shop"),
+        line(1, "info", "asked for 100% of it", log={"logger": "Shop.Orders"}),
+        line(2, "warning", "slow answer", run={"run_id": "run-1"}, trace=trace),
+        line(3, "error", "no answer", run={"run_id": "run-1"}, error={"type": "TimeoutError", "message": "Timed OUT"}),
+        line(4, "critical", "giving up", run={"agent_id": "writer"}),
+        line(5, "error", "of others", tenant="other"),
+    )
+    await running.caught_up()
+
+    async def found(**params: Any) -> list[str]:
+        return [row["message"] for row in (await ask(client, "logs", **params)).rows]
+
+    everything = ["of others", "giving up", "no answer", "slow answer", "asked for 100% of it", "opening the shop"]
+    assert await found() == everything
+    assert await found(tenant="other") == ["of others"]
+    assert await found(agent="writer") == ["giving up"]
+    assert await found(level="warning", tenant="acme") == ["giving up", "no answer", "slow answer"]
+    assert await found(level="critical") == ["giving up"]
+    assert await found(run="run-1") == ["no answer", "slow answer"]
+    assert await found(trace=trace["trace_id"]) == ["slow answer"]
+    assert await found(search="ANSWER") == ["no answer", "slow answer"]
+    assert await found(search="shop.orders") == ["asked for 100% of it"]
+    assert await found(search="timed out") == ["no answer"]
+    assert await found(search="100%") == ["asked for 100% of it"], "it is a text, no pattern"
+    assert await found(since=(at + timedelta(minutes=2)).isoformat(), until=(at + timedelta(minutes=4)).isoformat()) == [
+        "no answer",
+        "slow answer",
+    ]
+    first = await ask(client, "logs", limit=4)
+    assert first.next_offset == 4
+    assert await found(limit=4, offset=4) == everything[4:]
+    failed = (await ask(client, "logs", search="timed out")).rows[0]
+    assert (failed["level"], failed["error_type"], failed["error_message"]) == ("error", "TimeoutError", "Timed OUT")
+    with pytest.raises(AssertionError, match="level"):
+        await ask(client, "logs", level="loud")
+
+
 async def test_spend_is_exact(asked: tuple[Client, Running], fleet: Fleet) -> None:
     page = await ask(asked[0], "spend", by=["tenant", "model", "day"], tenant="acme")
     assert page.columns == (

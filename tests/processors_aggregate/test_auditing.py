@@ -162,3 +162,51 @@ async def test_what_waits_is_told_and_is_no_error(running: Running, wire: Wire, 
 async def test_without_a_warehouse_it_says_what_is_missing(client: Client) -> None:
     with pytest.raises(AuditImpossibleError, match="the warehouse does not answer yet"):
         await audit.run(client)
+
+
+def _fold(history: Running) -> None:
+    assert history.processor._warehouse is not None
+    history.processor._warehouse.fold()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE ledger SET cost_usd = cost_usd + 1 WHERE entry_id = (SELECT min(entry_id) FROM ledger)",
+        "UPDATE rollups_day SET cost_usd = cost_usd + 1 WHERE kind = 'ledger'",
+        "UPDATE rollups_hour SET name = 'another-model' WHERE kind = 'ledger'",
+    ],
+)
+async def test_dollars_changed_by_hand_do_not_fit_the_sums(history: Running, client: Client, sql: str) -> None:
+    """Also where the whole comes to the same."""
+    _fold(history)
+    await alter(history, sql)
+    assert problems(await audit.run(client)) == ["sums"]
+
+
+async def test_dollars_moved_from_one_tenant_to_another_do_not_fit_the_sums(history: Running, wire: Wire, client: Client) -> None:
+    other = accepted("model_call.completed", tenant="globex")
+    await wire.events(other)
+    await wire.ledger(charge(other))
+    await history.caught_up()
+    _fold(history)
+    await alter(
+        history,
+        "UPDATE ledger SET cost_usd = cost_usd + CASE tenant_id WHEN 'acme' THEN 0.001 ELSE -0.001 END "
+        "WHERE entry_id IN (SELECT min(entry_id) FROM ledger GROUP BY tenant_id)",
+    )
+    report = await audit.run(client)
+    assert problems(report) == ["sums"]
+    assert {finding.details["kind"] for finding in report.of("error")} == {"money"}
+
+
+async def test_dollars_changed_by_hand_before_they_were_summed_up_are_found_by_reading_every_message(
+    history: Running, client: Client
+) -> None:
+    await alter(history, "UPDATE ledger SET cost_usd = cost_usd + 1 WHERE entry_id = (SELECT min(entry_id) FROM ledger)")
+    [(sequence,)] = history.rows("SELECT stream_sequence FROM ledger ORDER BY cost_usd DESC LIMIT 1")
+    report = await audit.run(client, scope=audit.Scope(every_message=True))
+    assert "LEDGER.money" in problems(report)
+    [finding] = [one for one in report.of("error") if one.check == "LEDGER.money"]
+    assert finding.details["sequence"] == sequence
+    assert "comes to $0.012345670, its rows in the warehouse to $1.012345670" in finding.message

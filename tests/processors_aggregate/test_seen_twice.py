@@ -90,3 +90,18 @@ async def test_a_call_seen_twice_counts_once_everywhere_and_both_sightings_are_s
     assert (await ask(client, "audit", check="billing", stream="EVENTS")).rows == ()
     assert (await ask(client, "audit", check="corrections", stream="LEDGER")).rows == ()
     assert (await ask(client, "audit", check="sums")).rows == ()
+
+
+async def test_what_was_charged_twice_all_the_same_is_found_by_what_proves_it_is_one_call(
+    running: Running, wire: Wire, client: Client
+) -> None:
+    """Whatever a router calls the provider; and never for an id that a server draws out of a thousand, alone."""
+    once, again = call("once", "resp_1"), call("again", "resp_1")
+    numbered = [call(f"numbered-{n}", "chatcmpl-417", input_tokens=1000 + n) for n in (1, 2, 3, 3)]
+    other = charge(again, "0.25", provider="azure", response_id="resp_1")
+    await wire.events(once, again, *numbered)
+    await wire.ledger(charge(once, "0.25", response_id="resp_1"), other)
+    await wire.ledger(*(charge(one, "0.1", response_id="chatcmpl-417") for one in numbered))
+    await running.caught_up()
+    found = (await ask(client, "ledger_duplicates", since=(AT - timedelta(hours=1)).isoformat())).rows
+    assert [row["entry_id"] for row in found] == [other.entry_id, charge(numbered[3]).entry_id]

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from processors.cost.app import attach
+from processors.cost.app import Cost, attach
 from processors.cost.corrected import Corrected
+from processors.covered_loop import StartOverError
 from schemas.ledger import LedgerEntry
+from streams.covering import Position
 from streams.embedded import EmbeddedServer
 from streams.messages import CONTENT_TYPE, NDJSON
 from streams.publish import publish
@@ -178,3 +180,22 @@ async def test_kill_nine_while_calls_are_seen_twice_leaves_one_charge_a_call(
     assert sum(one.kind == "charge" for one in entries) == 2 * calls
     assert len(standing(entries)) == calls
     assert spent(entries) == total
+
+
+async def test_nothing_is_priced_while_less_is_known_than_the_record_it_goes_on_from(
+    server: EmbeddedServer, client: Client, tmp_path: Path
+) -> None:
+    """As when the replica that was read lags behind the one that told of the record."""
+    async with running(attach, server, tmp_path) as supervised:
+        await say(client, seen("proxy", "resp_1"))
+        await priced(client)
+        processor = supervised.processor
+        assert isinstance(processor, Cost)
+        loop = processor._loop
+        assert loop is not None
+        position = loop.writer.position
+        loop.writer.position = Position(position.covered, position.record_sequence + 7)
+        with pytest.raises(StartOverError, match="the newest record stands at"):
+            await processor.open()
+        loop.writer.position = position
+        await processor.open()

@@ -133,6 +133,18 @@ async def test_a_name_given_twice_hides_nothing(sidecar: Sidecar) -> None:
     assert holding(sidecar.directory / "data", PROMPT, MAIL, KEY) == []
 
 
+async def test_who_decided_is_looked_through_in_the_older_contract_too(sidecar: Sidecar) -> None:
+    await sidecar.start("--url", "http://127.0.0.1:1", NATS_URL="nats://127.0.0.1:1")
+    actor = {"actor_id": "u-1", "mail": MAIL, "session": KEY, "gen_ai.prompt": PROMPT}
+    made = event(
+        "policy.decision", agent="a1", event_version="v0", policy={"policy_id": "p1", "decision": "block", "actor": actor}
+    )
+    assert await sidecar.post(made) == 202
+    data = sidecar.directory / "data"
+    assert holding(data, '"actor_id":"u-1"')
+    assert holding(data, PROMPT, MAIL, KEY) == []
+
+
 async def test_large_content_is_kept_beside_its_event_and_fetched_by_its_reference(
     sidecar: Sidecar, client: Client, server: EmbeddedServer, tmp_path: Path
 ) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.sections import Fault
-from sidecar.faults import Active, Delay, Fail, Hold, asked, passed, treatment, without
+from schemas.state import AskedFault
+from sidecar.faults import Active, Cut, Delay, Fail, Hold, Reset, Slow, asked, due, passed, treatment, without
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -75,3 +76,36 @@ def test_faults_compose_in_order() -> None:
 def test_a_blackhole_swallows_what_an_error_would_answer() -> None:
     active = asked((), [fault("e", "error"), fault("b", "blackhole")], frozenset(), wall=NOW, monotonic=0).active
     assert [type(step) for step in treatment(active, 1, lambda: 0.0)] == [Hold]
+
+
+def test_a_seed_strikes_the_same_requests_every_time() -> None:
+    asking = AskedFault(**fault("e", "error", rate=0.4).model_dump(), seed=7)
+
+    def struck() -> list[bool]:
+        active = asked((), [asking], frozenset(), wall=NOW, monotonic=0).active
+        return [bool(treatment(active, 1, lambda: 0.99)) for _ in range(40)]
+
+    assert struck() == struck()
+    assert 5 < sum(struck()) < 30
+
+
+def test_a_fault_for_later_is_due_when_its_time_has_come_whatever_the_wall_clock_does() -> None:
+    late = AskedFault(**fault("l", "latency").model_dump(), begins_at=NOW + timedelta(seconds=10))
+    wanted, begins = due([late, fault("n", "error")], {}, wall=NOW, monotonic=100)
+    assert [one.fault_id for one in wanted] == ["n"]
+    assert begins == {"l": 110}
+    wanted, begins = due([late], begins, wall=NOW - timedelta(hours=1), monotonic=111)
+    assert [one.fault_id for one in wanted] == ["l"]
+    assert begins == {}
+
+
+def test_an_answer_may_be_slow_and_cut_and_a_reset_comes_before_both() -> None:
+    cut = AskedFault(**fault("t", "truncate").model_dump(), intensity=10)
+    active = asked((), [cut, fault("s", "throttle")], frozenset(), wall=NOW, monotonic=0).active
+    match treatment(active, 1, lambda: 0.0):
+        case (Cut(_, 10), Slow(_, rate)):
+            assert rate == 1024
+        case steps:
+            raise AssertionError(steps)
+    active = asked((), [cut, fault("r", "reset")], frozenset(), wall=NOW, monotonic=0).active
+    assert [type(step) for step in treatment(active, 1, lambda: 0.0)] == [Reset]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -250,6 +251,23 @@ async def test_a_taken_port_is_told_clearly(monkeypatch: pytest.MonkeyPatch) -> 
         port = taken.getsockname()[1]
         with pytest.raises(CannotStartError, match=f"cannot listen on 127.0.0.1:{port} for the door .* choose another port"):
             await Listener(web.Application(), "127.0.0.1", port, "door").start()
+
+
+async def test_a_sidecar_that_cannot_write_stops_its_agent_and_says_why(sidecar: Sidecar, tmp_path: Path) -> None:
+    """The agent had begun already: nobody would watch it."""
+    born = tmp_path / "born"
+    in_the_way = sidecar.data / "agents" / "a1" / "sidecar.new"
+    in_the_way.mkdir(parents=True)
+    script = f"import os, pathlib, time; pathlib.Path({str(born)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sidecar", *sidecar.option_list([]), "--", sys.executable, "-c", script,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={**os.environ, "NATS_URL": "nats://127.0.0.1:1"},
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    assert process.returncode not in {0, None}
+    assert b"its agent was stopped" in said
+    assert b"Traceback" not in said
+    assert not born.exists() or not psutil.pid_exists(int(born.read_text() or -1))
 
 
 async def test_a_second_sidecar_of_the_same_agent_does_not_start(sidecar: Sidecar, tmp_path: Path) -> None:

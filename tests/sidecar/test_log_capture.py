@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.events import Event
+from schemas.sections import Tenant
+from sidecar.log_capture import LogCapture
 from sidecar.log_lines import Lines, level_of, read
 from sidecar.log_rate import Bucket
+from sidecar.reports import Identity
 from tests.sidecar.running import Sidecar, Telemetry
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -159,6 +163,19 @@ async def test_what_an_agent_prints_arrives_and_the_flood_is_told(sidecar: Sidec
     assert 400 < sum(event["attributes"]["agentops.suppressed"]["info"] for event in told) < 500
     assert not any("unheard" in event["log"]["message"] for event in logs)
     assert (sidecar.data / "agents" / "a1" / "agent.log").read_text().count("\nline ") == 500, "the file has all of it"
+
+
+async def test_last_words_that_come_while_it_is_closed_are_told_too() -> None:
+    told: list[Event] = []
+    identity = Identity(Tenant(tenant_id="acme"), "a", "a", "1", "test", "http://proxy")
+    capture = LogCapture(identity, told.append, level="info", per_s=100, burst=100)
+    capture.hear(b"first\nsecond without an end")
+    capture.close()
+    capture.hear(b"Traceback (most recent call last):\n  File x\nValueError: gone\n")
+    capture.hear(b"and the very last")
+    assert [event.log.message for event in told if event.log is not None] == [
+        "first", "second without an end", "Traceback (most recent call last):\n  File x\nValueError: gone", "and the very last",
+    ]  # fmt: skip
 
 
 async def test_it_can_be_turned_off(sidecar: Sidecar, telemetry: Telemetry, tmp_path: Path) -> None:

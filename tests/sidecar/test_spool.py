@@ -1,13 +1,17 @@
 """The spool keeps what it took, in order, whatever happens to its last bytes."""
 
+import os
+import resource
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.frames import Record, decode, encode
+from sidecar.frames import MAX_PAYLOAD_BYTES, Record, decode, encode
 from sidecar.spool import Full, Spool, SpoolBusyError, Stored
 
 RECORDS = st.lists(
@@ -131,6 +135,68 @@ def test_a_full_spool_takes_nothing_and_has_room_again_once_drained(tmp_path: Pa
     assert len(drain(spool)) % 10 == 0
     assert spool.append(numbered(10, 900)) == Stored(10)
     spool.close()
+
+
+@contextmanager
+def at_most(what: int, most: int) -> Iterator[None]:
+    """The operating system gives this process no more of ``what`` meanwhile."""
+    before = resource.getrlimit(what)
+    resource.setrlimit(what, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(what, before)
+
+
+def test_where_a_segment_cannot_be_begun_nothing_is_lost_and_the_next_try_goes_on(tmp_path: Path) -> None:
+    """As on a disk without room for another file; what others open meanwhile stays theirs."""
+    spool = Spool.open(tmp_path, 8 * 20_000)
+    filled, more = numbered(15, 1_000), numbered(10, 1_000, start=15)
+    assert spool.append(filled) == Stored(15)
+    (newest,) = tmp_path.glob("*.seg")
+    in_the_way = newest.with_stem(f"{int(newest.stem) + 1:020d}")
+    in_the_way.touch()
+    for number in range(3):
+        assert isinstance(spool.append(more), Full)
+        # Whoever opens a file now gets the lowest number that is free: were that the spool's still, the next try would close it.
+        theirs = os.open(tmp_path / f"theirs-{number}", os.O_RDWR | os.O_CREAT)
+        assert isinstance(spool.append(more), Full)
+        assert os.write(theirs, b"theirs") == 6
+        os.close(theirs)
+        assert spool.append(numbered(1, 100, start=25 + number)) == Stored(1)
+    in_the_way.unlink()
+    assert spool.append(more) == Stored(10)
+    assert drain(spool) == [*filled, *numbered(3, 100, start=25), *more]
+    assert spool.unreadable == 0
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_disk_that_is_full_in_the_midst_of_a_request_keeps_none_of_it_and_all_before(tmp_path: Path, sync: bool) -> None:
+    spool = Spool.open(tmp_path, 8 * 20_000, sync=sync)
+    filled = numbered(12, 1_000)
+    assert spool.append(filled) == Stored(12)
+    for size in (4_000, 6_500, 15_000):
+        # The first two end within the segment that was begun before, the last one within one begun by the request.
+        with at_most(resource.RLIMIT_FSIZE, 15_000):
+            assert isinstance(spool.append([Record("run", "a", b"y" * size), Record("run", "b", b"z" * 16_000)]), Full)
+    more = numbered(10, 1_000, start=12)
+    assert spool.append(more) == Stored(10)
+    spool.close()
+    spool = Spool.open(tmp_path, 8 * 20_000, sync=sync)
+    assert drain(spool) == [*filled, *more]
+    assert spool.unreadable == 0
+
+
+def test_a_record_larger_than_a_frame_is_given_up_alone_and_counted(tmp_path: Path) -> None:
+    """In the file it would make everything behind it unreadable."""
+    spool = Spool.open(tmp_path, 64_000_000)
+    before, large, behind = numbered(1), Record("batch.model_call", "large", b"x" * MAX_PAYLOAD_BYTES), numbered(2, start=1)
+    assert spool.append([*before, large, behind[0]]) == Stored(2, (("model_call", 1),))
+    assert spool.append(behind[1:]) == Stored(1)
+    assert drain(spool) == [*before, *behind]
+    assert (spool.unreadable, spool.drops.by_kind) == (0, {"model_call": 1})
+    spool.close()
+    assert Spool.open(tmp_path, 64_000_000).drops.by_kind == {"model_call": 1}
 
 
 def test_damage_in_the_middle_costs_one_segment_and_not_the_rest(tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ async def test_a_full_spool_is_unavailable_and_says_when_to_come_back(tmp_path: 
         error = await here.refused(request(*[chat(b"parent00", gen_ai__input__messages="x" * 1000) for _ in range(20)]))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         details = dict(error.trailing_metadata())["grpc-status-details-bin"]
-        from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
-        from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+        from google.rpc.error_details_pb2 import RetryInfo
+        from google.rpc.status_pb2 import Status
 
         told, retry = Status.FromString(details), RetryInfo()
         assert told.details[0].Unpack(retry)

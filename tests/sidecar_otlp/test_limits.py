@@ -10,7 +10,11 @@ from typing import Any
 
 import aiohttp
 import psutil
+import pytest
 
+from schemas.events import Event
+from schemas.reading import MAX_EVENT_BYTES, read_event
+from service.instruments import CONNECTIONS_REFUSED
 from sidecar.intake import SpoolIntake
 from sidecar.listener import Listener
 from sidecar.otlp import wire
@@ -18,7 +22,8 @@ from sidecar.otlp.doors import OtlpDoors
 from sidecar.otlp.receiving import Receiver
 from sidecar.otlp.sources import Source
 from tests.conftest import until
-from tests.sidecar_otlp.spans import chat, request
+from tests.sidecar.test_spool import drain
+from tests.sidecar_otlp.spans import chat, key_values, request
 from tests.sidecar_otlp.test_http import of_a1, opened
 
 HUNDRED_MB = 100_000_000
@@ -48,6 +53,25 @@ async def _refused(here: Any, body: Any, **headers: str) -> bool:
     except aiohttp.ClientError:
         # The door may close before the client has sent what nobody reads.
         return True
+
+
+async def test_a_call_with_megabytes_of_attributes_is_kept_small_enough_and_billed(tmp_path: Path) -> None:
+    """Each attribute is short enough for itself; together they are three times what an event may have."""
+    many = {f"note_{number:03}": "\x01" * 4_000 for number in range(124)}
+    async with opened(tmp_path) as here:
+        call = chat(b"parent00", agentops__why="kept " * 100)
+        call.attributes.extend(key_values(many))
+        assert (await here.post(request(call))).status == 200
+        line = drain(here.spool)[-1].line
+    assert len(line) <= MAX_EVENT_BYTES
+    event = read_event(line)
+    assert isinstance(event, Event)
+    assert event.resource_usage is not None
+    assert (event.event_type, event.resource_usage.input_tokens) == ("model_call.completed", 100)
+    told = event.attributes
+    assert (told["agentops.why"], told["agentops.observed_by"]) == ("kept " * 100, "otel")
+    cut = [name for name in many if "TRUNCATED 4,000 characters" in str(told.get(name))]
+    assert told["agentops.truncated"] == len(cut) > 0
 
 
 async def test_a_body_that_dribbles_in_is_given_up(tmp_path: Path) -> None:
@@ -80,6 +104,28 @@ async def test_a_head_that_dribbles_in_is_given_up() -> None:
     await until(cut, "the connection was closed")
     writing.close()
     await listener.stop()
+
+
+async def test_what_is_no_http_and_who_leaves_is_quoted_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A head that is too long may hold a key, and anybody may send one, or half a body, as often as he likes."""
+    listener = Listener(OtlpDoors(SpoolIntake(None), of_a1).application(), "127.0.0.1", 0, "door")  # type: ignore[arg-type]
+    await listener.start()
+    refused = CONNECTIONS_REFUSED.labels("malformed")
+    before = refused._value.get()
+    for sent in (
+        b"POST /v1/traces HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + b"sk-secret" * 2_000 + b"\r\n\r\n",
+        b"sk-secret garbage\r\n\r\n",
+        b"POST /v1/traces HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nx",
+    ):
+        _, writing = await asyncio.open_connection("127.0.0.1", listener.port)
+        writing.write(sent)
+        await writing.drain()
+        writing.write_eof()
+        writing.close()
+    await until(lambda: refused._value.get() >= before + 1, "the long head is refused")
+    await listener.stop()
+    assert "sk-secret" not in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 async def test_requests_together_hold_no_more_than_they_may(tmp_path: Path) -> None:

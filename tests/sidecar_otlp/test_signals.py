@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest, ExportMetricsServiceResponse
 
@@ -58,6 +59,43 @@ async def test_metrics_become_samples_and_what_is_no_number_is_told(tmp_path: Pa
         {"name": "latency_count", "value": 4.0, "unit": "s"}, {"name": "latency_sum", "value": 2.5, "unit": "s"},
         {"name": "latency_min", "value": 0.1, "unit": "s"}, {"name": "latency_max", "value": 1.5, "unit": "s"},
     ]  # fmt: skip
+
+
+async def test_labels_of_metrics_hold_no_secret_and_no_content_and_are_never_cut_in_two(tmp_path: Path) -> None:
+    key = "sk-" + "proj-" + "Ab3dEf6hIj9lMn2pQr5t"
+    made = ExportMetricsServiceRequest()
+    points = made.resource_metrics.add().scope_metrics.add().metrics.add(name="calls").gauge.data_points
+    for labels in (
+        {"api.key": "abc", "gen_ai.prompt": "draft a letter", "user": "jane.doe@example.com", "via": key},
+        {"a": "x" * 225, "via": key, "z": "1"},
+    ):
+        points.add(as_int=1, time_unix_nano=BEGAN).attributes.extend(key_values(labels))
+    async with opened(tmp_path) as here:
+        assert (await here.post(made.SerializeToString(), path="/v1/metrics")).status == 200
+        (event,) = here.spooled()
+    names = [sample["name"] for sample in event["metrics"]["samples"]]
+    assert names == ["calls{api.key=[KEY],user=jane.doe@example.com,via=[KEY]}", f"calls{{a={'x' * 225},…}}"]
+    assert event["attributes"]["agentops.redacted"] == 2
+
+
+async def test_what_a_sender_wrote_is_told_to_the_sender_and_to_no_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, name = "sk-" + "proj-" + "Ab3dEf6hIj9lMn2pQr5t", "calls of jane.doe@example.com"
+    made = ExportMetricsServiceRequest()
+    points = made.resource_metrics.add().scope_metrics.add().metrics
+    points.add(name=name).sum.data_points.add(as_double=float("nan"))
+    async with opened(tmp_path) as here:
+        answer = await here.post(made.SerializeToString(), path="/v1/metrics")
+        assert name in ExportMetricsServiceResponse.FromString(answer.body).partial_success.error_message
+        assert (await here.post(b"x", Content_Encoding=key)).status == 400
+    told = capsys.readouterr()
+    logged = told.out + told.err
+    assert "otlp.rejected" in logged
+    assert "$.resource_metrics[0].scope_metrics[0].points[0]" in logged
+    assert "otlp.unreadable" in logged
+    assert key not in logged
+    assert "jane.doe" not in logged
 
 
 async def test_logs_keep_level_logger_and_trace_and_content_stands_where_it_may(tmp_path: Path) -> None:

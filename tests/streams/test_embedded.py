@@ -6,6 +6,7 @@ from pathlib import Path
 import nats.errors
 import pytest
 from nats.aio.client import Client
+from nats.js.api import StorageType, StreamConfig
 
 from schemas.model import Wire
 from streams.connect import CannotConnectError, connect
@@ -80,6 +81,11 @@ async def test_an_absent_server_is_told_after_the_patience() -> None:
         await connect(NatsSettings(url="nats://someone:secret@127.0.0.1:9"), "test", patience_s=0.5)
 
 
+async def test_a_file_of_the_settings_that_is_none_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(CannotConnectError, match=r"NATS_CREDENTIALS names .*none.creds, which is no file"):
+        await connect(NatsSettings(credentials=tmp_path / "none.creds"), "test", patience_s=60)
+
+
 async def test_credentials_and_port_stay_the_same_over_restarts_and_are_private(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path / "nats")
     await server.start()
@@ -111,6 +117,19 @@ async def test_a_broken_data_directory_is_named(tmp_path: Path) -> None:
 
 class Colour(Wire):
     name: str
+
+
+async def test_a_stream_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path / "nats")
+    await server.start()
+    client = await connect(server.settings(), "test")
+    await client.jetstream().add_stream(StreamConfig(name="BOOKS", subjects=["books"], storage=StorageType.FILE))
+    await client.close()
+    await server.stop()
+    (about,) = (tmp_path / "nats").rglob("streams/BOOKS/meta.inf")
+    about.write_bytes(b"nothing of the kind")
+    with pytest.raises(ServerError, match=r"stream BOOKS is damaged. Put a backup in the place of .*jetstream"):
+        await EmbeddedServer(tmp_path / "nats").start(1.0)
 
 
 async def test_a_bucket_keeps_types_and_refuses_a_stale_update(client: Client) -> None:

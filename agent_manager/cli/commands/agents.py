@@ -17,7 +17,14 @@ AgentIds = Annotated[
     list[str] | None, typer.Argument(metavar="AGENT…", help="Agent ids.", show_default=False, autocompletion=completion.agents)
 ]
 AgentId = Annotated[str, typer.Argument(metavar="AGENT", help="Agent id.", show_default=False, autocompletion=completion.agents)]
-Everyone = Annotated[bool, typer.Option("--all", help="Every agent (with --tenant: of that tenant).")]
+All = Annotated[bool, typer.Option("--all", help="Every agent (with --tenant: of that tenant).")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="Every agent with this tag; may be repeated.", show_default=False)]
+AtOnce = Annotated[int, typer.Option("--max-parallel", min=1, max=1000, help="So many at a time.")]
+StopOnFailure = Annotated[bool, typer.Option("--stop-on-failure", help="After a failure begin no further one.")]
+Deadline = Annotated[
+    float | None, typer.Option("--deadline", min=0.1, help="Seconds after which none is begun any more.", show_default=False)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say whom it would be given.")]
 
 
 @app.command("list", epilog="Example: agentops agents list --json | jq -r '.[] | select(.health != \"HEALTHY\") | .agent_id'")
@@ -37,71 +44,74 @@ def show(agent: AgentId, data: Data = None, tenant: OneTenant = None, as_json: J
 
 
 def _give(
-    command: "CommandName",
-    agents: list[str] | None,
-    everyone: bool,
-    data: Path | None,
-    tenant: str | None,
-    timeout: float,
-    as_json: bool,
-) -> None:
+    command: "CommandName", agents: list[str] | None, everyone: bool, tags: list[str] | None, data: Path | None, tenant: str | None,
+    timeout: float, as_json: bool, *, max_parallel: int, stop_on_failure: bool, deadline: float | None, dry_run: bool,
+) -> None:  # fmt: skip
     from agent_manager.cli.fleet import telling
+    from agent_manager.cli.fleet.bulk import Everyone, Pace, Tagged
 
-    if bool(agents) == everyone:
-        raise CommandFailedError("which agents?", f"Name them (`agentops agents {command} chat-service`) or give --all", code=2)
-    telling.tell(data, agents or None, tenant, command, {}, timeout_s=timeout, as_json=as_json)
+    if sum(map(bool, (agents, everyone, tags))) != 1:
+        advice = f"Name them (`agentops agents {command} chat-service`), or give --tag, or --all"
+        raise CommandFailedError("which agents?", advice, code=2)
+    meant = agents or (Tagged(tuple(tags)) if tags else Everyone())
+    pace = Pace(max_parallel, stop_on_failure, deadline)
+    telling.tell(data, meant, tenant, command, {}, timeout_s=timeout, as_json=as_json, pace=pace, dry_run=dry_run)
 
 
 @app.command(epilog="Example: agentops agents start chat-service")
 def start(
     agents: AgentIds = None,
-    everyone: Everyone = False,
-    data: Data = None,
-    tenant: OneTenant = None,
-    timeout: Timeout = 30,
-    as_json: Json = False,
-) -> None:
+    everyone: All = False, tag: Tags = None, max_parallel: AtOnce = 16, stop_on_failure: StopOnFailure = False,
+    deadline: Deadline = None, dry_run: DryRun = False,
+    data: Data = None, tenant: OneTenant = None, timeout: Timeout = 30, as_json: Json = False,
+) -> None:  # fmt: skip
     """Start agents and wait until the manager has done so."""
-    _give("start", agents, everyone, data, tenant, timeout, as_json)
+    _give(
+        "start", agents, everyone, tag, data, tenant, timeout, as_json,
+        max_parallel=max_parallel, stop_on_failure=stop_on_failure, deadline=deadline, dry_run=dry_run,
+    )  # fmt: skip
 
 
 @app.command(epilog="Example: agentops agents stop chat-service summary-service")
 def stop(
     agents: AgentIds = None,
-    everyone: Everyone = False,
-    data: Data = None,
-    tenant: OneTenant = None,
-    timeout: Timeout = 30,
-    as_json: Json = False,
-) -> None:
+    everyone: All = False, tag: Tags = None, max_parallel: AtOnce = 16, stop_on_failure: StopOnFailure = False,
+    deadline: Deadline = None, dry_run: DryRun = False,
+    data: Data = None, tenant: OneTenant = None, timeout: Timeout = 30, as_json: Json = False,
+) -> None:  # fmt: skip
     """Stop agents; they stay stopped until they are started again."""
-    _give("stop", agents, everyone, data, tenant, timeout, as_json)
+    _give(
+        "stop", agents, everyone, tag, data, tenant, timeout, as_json,
+        max_parallel=max_parallel, stop_on_failure=stop_on_failure, deadline=deadline, dry_run=dry_run,
+    )  # fmt: skip
 
 
-@app.command(epilog="Example: agentops agents restart --all --tenant demo")
+@app.command(epilog="Example: agentops agents restart --tag critical --max-parallel 4 --stop-on-failure")
 def restart(
     agents: AgentIds = None,
-    everyone: Everyone = False,
-    data: Data = None,
-    tenant: OneTenant = None,
-    timeout: Timeout = 30,
-    as_json: Json = False,
-) -> None:
+    everyone: All = False, tag: Tags = None, max_parallel: AtOnce = 16, stop_on_failure: StopOnFailure = False,
+    deadline: Deadline = None, dry_run: DryRun = False,
+    data: Data = None, tenant: OneTenant = None, timeout: Timeout = 30, as_json: Json = False,
+) -> None:  # fmt: skip
     """Stop agents and start them again."""
-    _give("restart", agents, everyone, data, tenant, timeout, as_json)
+    _give(
+        "restart", agents, everyone, tag, data, tenant, timeout, as_json,
+        max_parallel=max_parallel, stop_on_failure=stop_on_failure, deadline=deadline, dry_run=dry_run,
+    )  # fmt: skip
 
 
 @app.command(epilog="Example: agentops agents recover chat-service --timeout 60")
 def recover(
     agents: AgentIds = None,
-    everyone: Everyone = False,
-    data: Data = None,
-    tenant: OneTenant = None,
-    timeout: Timeout = 60,
-    as_json: Json = False,
-) -> None:
+    everyone: All = False, tag: Tags = None, max_parallel: AtOnce = 16, stop_on_failure: StopOnFailure = False,
+    deadline: Deadline = None, dry_run: DryRun = False,
+    data: Data = None, tenant: OneTenant = None, timeout: Timeout = 60, as_json: Json = False,
+) -> None:  # fmt: skip
     """Clear agents' faults, restart them and verify that they are healthy."""
-    _give("recover", agents, everyone, data, tenant, timeout, as_json)
+    _give(
+        "recover", agents, everyone, tag, data, tenant, timeout, as_json,
+        max_parallel=max_parallel, stop_on_failure=stop_on_failure, deadline=deadline, dry_run=dry_run,
+    )  # fmt: skip
 
 
 @app.command(epilog="Example: agentops agents healing chat-service off")
@@ -121,7 +131,7 @@ def healing(
 )
 def maintenance(
     agents: AgentIds = None,
-    everyone: Everyone = False,
+    everyone: All = False, tag: Tags = None,
     lasting: Annotated[str, typer.Option("--for", help="How long: 30m, 2h, 1d.")] = "1h",
     end: Annotated[bool, typer.Option("--end", help="End it now.")] = False,
     reason: Annotated[str | None, typer.Option("--reason", help="Kept in the audit trail.", show_default=False)] = None,
@@ -131,16 +141,19 @@ def maintenance(
     from datetime import UTC, datetime, timedelta
 
     from agent_manager.cli.fleet import telling
+    from agent_manager.cli.fleet.bulk import Everyone, Tagged
     from agent_manager.cli.when import NotATimeError, seconds
 
-    if bool(agents) == everyone:
-        raise CommandFailedError("which agents?", "Name them (`agentops agents maintenance chat-service`) or give --all", code=2)
+    if sum(map(bool, (agents, everyone, tag))) != 1:
+        advice = "Name them (`agentops agents maintenance chat-service`), or give --tag, or --all"
+        raise CommandFailedError("which agents?", advice, code=2)
     try:
         until = datetime.now(UTC) + timedelta(seconds=seconds(lasting))
     except (NotATimeError, OverflowError) as error:
         raise CommandFailedError(f"--for: {error}", code=2) from error
     params = ({} if end else {"until": until.isoformat()}) | ({"reason": reason} if reason else {})
-    telling.tell(data, agents or None, tenant, "set_maintenance", dict(params), timeout_s=timeout, as_json=as_json)
+    meant = agents or (Tagged(tuple(tag)) if tag else Everyone())
+    telling.tell(data, meant, tenant, "set_maintenance", dict(params), timeout_s=timeout, as_json=as_json)
 
 
 @app.command(epilog="Example: agentops agents logs chat-service --follow")

@@ -18,13 +18,14 @@ Since = Annotated[
 @app.command("list", epilog="Example: agentops dead list --reason contract_violation --since 1h")
 def list_(
     tenant: ByTenant = None, reason: Reason = None, kind: Kind = None, since: Since = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that were not replayed.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, the newest.")] = 50,
     data: Data = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show dead letters, the newest last."""
     from agent_manager.cli.dead import showing
 
-    showing.list_(data, tenant, showing.wanted(None, reason, kind, since), limit, as_json=as_json)
+    showing.list_(data, tenant, showing.wanted(None, reason, kind, since, waiting=waiting), limit, as_json=as_json)
 
 
 @app.command(epilog="Example: agentops dead show 5d1c --original > event.json")
@@ -42,7 +43,7 @@ def show(
 @app.command(epilog="Examples: agentops dead replay 5d1c · agentops dead replay --all --reason unknown_version")
 def replay(
     letter_ids: Annotated[list[str] | None, typer.Argument(metavar="LETTER_ID…", help="Ids, or enough of their beginning.", show_default=False)] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every letter that matches the options.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every letter that matches the options and was not replayed yet.")] = False,
     tenant: ByTenant = None, reason: Reason = None, kind: Kind = None, since: Since = None,
     data: Data = None, as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -53,4 +54,4 @@ def replay(
         raise CommandFailedError(
             "which letters?", "Give ids from `agentops dead list`, or --all (with --reason, --tenant, --since)", code=2
         )
-    showing.replay(data, tenant, showing.wanted(letter_ids, reason, kind, since), as_json=as_json)
+    showing.replay(data, tenant, showing.wanted(letter_ids, reason, kind, since, waiting=everything), as_json=as_json)

@@ -8,6 +8,7 @@ NAMES = (
     "runs",
     "run",
     "failures",
+    "logs",
     "spend",
     "scope_spend",
     "latency",
@@ -32,7 +33,7 @@ Query = Annotated[str | None, typer.Argument(metavar="NAME", help="Which query."
 
 
 def query(context: typer.Context, name: Query = None) -> None:
-    """Ask the warehouse a named question: fleet, runs, run, failures, spend, scope_spend, latency, timeseries, ledger, ledger_days, ledger_duplicates, ledger_problems, alerts, throughput, status, audit."""
+    """Ask the warehouse a named question: fleet, runs, run, failures, logs, spend, scope_spend, latency, timeseries, ledger, ledger_days, ledger_duplicates, ledger_problems, alerts, throughput, status, audit."""
     from agent_manager.cli.query.app import application
 
     # Its own application, made from the contract, reads the rest: each query has options of its own.

@@ -80,7 +80,7 @@ def version(as_json: Json = False) -> None:
         )
 
 
-def _become(module: str, arguments: list[str], login: Mapping[str, str] | None = None) -> None:
+def become(module: str, arguments: list[str], login: Mapping[str, str] | None = None) -> None:
     """Replaces this process: signals and exit code are the other program's own."""
     sys.stdout.flush()
     environment = {**os.environ, **(login or {})}
@@ -91,24 +91,24 @@ def sidecar(context: typer.Context) -> None:
     """Run a sidecar beside one agent; the arguments are those of python -m sidecar."""
     from agent_manager.cli.exports import login
 
-    arguments = _as_typed(context)
-    _become("sidecar", arguments, login(arguments))
+    arguments = as_typed(context)
+    become("sidecar", arguments, login(arguments))
 
 
 def gateway(context: typer.Context) -> None:
     """Run a gateway for agents without sidecars; the arguments are those of python -m sidecar.gateway."""
     from agent_manager.cli.exports import login
 
-    arguments = _as_typed(context)
-    _become("sidecar.gateway", arguments, login(arguments, "gateway"))
+    arguments = as_typed(context)
+    become("sidecar.gateway", arguments, login(arguments, "gateway"))
 
 
 def processors(context: typer.Context) -> None:
     """Run stream processors; the arguments are those of python -m processors."""
-    _become("processors", _as_typed(context))
+    become("processors", as_typed(context))
 
 
-def _as_typed(context: typer.Context) -> list[str]:
+def as_typed(context: typer.Context) -> list[str]:
     """What follows the command, a ``--`` included, which the parser of this program keeps to itself."""
     typed = sys.argv[1:]
     name = context.info_name or ""

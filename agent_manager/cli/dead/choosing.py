@@ -1,6 +1,6 @@
 """Which dead letters are meant. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,9 +16,11 @@ class Wanted:
     reason: str | None = None
     kind: str | None = None
     since: datetime | None = None
+    waiting: bool = False
+    """Only those that were not published again."""
 
 
-def chosen(letters: Iterable[Kept], wanted: Wanted) -> list[Kept]:
+def chosen(letters: Iterable[Kept], wanted: Wanted, replayed: Container[str] = ()) -> list[Kept]:
     """The letters that match, oldest first."""
     return [
         kept
@@ -26,6 +28,7 @@ def chosen(letters: Iterable[Kept], wanted: Wanted) -> list[Kept]:
         if (not wanted.ids or any(kept.letter.letter_id.startswith(one) for one in wanted.ids))
         and (wanted.reason is None or kept.letter.reason == wanted.reason)
         and (wanted.kind is None or kept.letter.kind == wanted.kind)
+        and (not wanted.waiting or kept.letter.letter_id not in replayed)
         and (wanted.since is None or kept.letter.received_at >= wanted.since)
     ]
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,52 +16,59 @@ from agent_manager.cli.connection import Place, run
 from agent_manager.cli.dead.choosing import Wanted, chosen, first_error
 from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.fitting import Column
+from agent_manager.cli.fleet.orders import person
 from agent_manager.cli.when import NotATimeError, moment
-from streams import dead_letters
+from streams import dead_letters, replays
 from streams.dead_letters import Kept, NotReplayableError
 from streams.publish import NotStoredError
+from streams.replays import Replayed
 
 _COLUMNS = (
     Column("LETTER"), Column("RECEIVED", rank=2), Column("REASON"), Column("TENANT", rank=3), Column("KIND", rank=1),
-    Column("EVENTS", right=True, rank=4), Column("PROBLEM", wrap=True),
+    Column("EVENTS", right=True, rank=4), Column("REPLAYED", rank=1), Column("PROBLEM", wrap=True),
 )  # fmt: skip
 
 
-def wanted(ids: list[str] | None, reason: str | None, kind: str | None, since: str | None) -> Wanted:
+def wanted(ids: list[str] | None, reason: str | None, kind: str | None, since: str | None, *, waiting: bool = False) -> Wanted:
     """The choice as typed; raises CommandFailedError for an unreadable time."""
     try:
         at = moment(since, datetime.now(UTC)) if since else None
     except NotATimeError as error:
         raise CommandFailedError(f"--since: {error}", code=2) from error
-    return Wanted(tuple(ids or ()), reason, kind, at)
+    return Wanted(tuple(ids or ()), reason, kind, at, waiting)
 
 
-async def _read(client: Client, tenant: str | None, which: Wanted) -> list[Kept]:
+async def _read(client: Client, tenant: str | None, which: Wanted, known: Container[str] = ()) -> list[Kept]:
     try:
-        return chosen([kept async for kept in dead_letters.read(client, tenant=tenant)], which)
+        return chosen([kept async for kept in dead_letters.read(client, tenant=tenant)], which, known)
     except nats.js.errors.NotFoundError as error:
         raise CommandFailedError("stream EVENTS does not exist", "Run `agentops streams apply`") from error
 
 
-def _as_json(kept: Kept) -> dict[str, Any]:
-    return {"sequence": kept.sequence, **kept.letter.model_dump(mode="json", exclude={"original"})}
+def _as_json(kept: Kept, replayed: Replayed | None) -> dict[str, Any]:
+    at = None if replayed is None else replayed.at.isoformat()
+    by = None if replayed is None else replayed.by
+    letter = kept.letter.model_dump(mode="json", exclude={"original"})
+    return {"sequence": kept.sequence, **letter, "replayed_at": at, "replayed_by": by}
 
 
 def list_(data: Path | None, tenant: str | None, which: Wanted, limit: int, *, as_json: bool) -> None:
     """The newest letters last, as one reads a log."""
 
-    async def work(client: Client, _: Place) -> list[Kept]:
-        return await _read(client, tenant, which)
+    async def work(client: Client, _: Place) -> tuple[list[Kept], Mapping[str, Replayed]]:
+        again = await replays.read(client)
+        return await _read(client, tenant, which, again), again
 
-    letters = run(data, work)
+    letters, again = run(data, work)
     shown = letters[-limit:]
     if as_json:
-        output.write_json([_as_json(kept) for kept in shown])
+        output.write_json([_as_json(kept, again.get(kept.letter.letter_id)) for kept in shown])
         return
     cells = [
         [
             kept.letter.letter_id[:13], readable.clock(kept.letter.received_at), kept.letter.reason, kept.letter.tenant_id, kept.letter.kind,
-            readable.count(kept.letter.events), first_error(kept),
+            readable.count(kept.letter.events),
+            readable.clock(again[kept.letter.letter_id].at) if kept.letter.letter_id in again else readable.NOTHING, first_error(kept),
         ]
         for kept in shown
     ]  # fmt: skip
@@ -90,10 +98,11 @@ def _original(kept: Kept) -> bytes | None:
 def show(data: Path | None, given: str, *, original: bool, as_json: bool) -> None:
     """One letter with every problem and its original bytes."""
 
-    async def work(client: Client, _: Place) -> Kept:
-        return _one(await _read(client, None, Wanted((given,))), given)
+    async def work(client: Client, _: Place) -> tuple[Kept, Replayed | None]:
+        kept = _one(await _read(client, None, Wanted((given,))), given)
+        return kept, (await replays.read(client)).get(kept.letter.letter_id)
 
-    kept = run(data, work)
+    kept, again = run(data, work)
     raw, letter = _original(kept), kept.letter
     if original:
         if raw is None:
@@ -103,7 +112,7 @@ def show(data: Path | None, given: str, *, original: bool, as_json: bool) -> Non
         sys.stdout.buffer.write(raw)
         return
     if as_json:
-        output.write_json(_as_json(kept) | {"original": None if raw is None else raw.decode(errors="replace")})
+        output.write_json(_as_json(kept, again) | {"original": None if raw is None else raw.decode(errors="replace")})
         return
     output.write_facts(
         [
@@ -111,6 +120,7 @@ def show(data: Path | None, given: str, *, original: bool, as_json: bool) -> Non
             *((f"problem {number}", error.told()) for number, error in enumerate(letter.errors, 1)),
             ("event", f"{letter.event_type or '?'} {letter.event_id or ''}".strip()),
             ("source", f"{letter.source_subject} (sequence {letter.source_sequence}, position {letter.position})"),
+            *([("replayed", f"{readable.clock(again.at)} by {again.by}")] if again is not None else []),
             ("size", f"{readable.size(letter.original_bytes)}, SHA-256 {letter.original_sha256}"),
         ]
     )  # fmt: skip
@@ -128,18 +138,23 @@ def _pretty(raw: bytes) -> str:
 def replay(data: Path | None, tenant: str | None, which: Wanted, *, as_json: bool) -> None:
     """Publishes the originals again where they came from; raises CommandFailedError when one could not be."""
 
-    async def work(client: Client, _: Place) -> tuple[list[str], list[str]]:
-        letters = await _read(client, tenant, which)
+    async def work(client: Client, place: Place) -> tuple[list[str], list[str]]:
+        known = await replays.read(client) if which.waiting else {}
+        letters = await _read(client, tenant, which, known)
         for given in which.ids:
             _one([kept for kept in letters if kept.letter.letter_id.startswith(given)], given)
         done, failed = [], []
         for kept in letters:
             try:
                 await dead_letters.replay(client, kept)
-                done.append(kept.letter.letter_id)
+                done.append(kept.letter)
             except (NotReplayableError, NotStoredError) as error:
                 failed.append(str(error))
-        return done, failed
+        try:
+            await replays.record(client, done, actor=place.user, person=person(), now=datetime.now(UTC))
+        except NotStoredError as error:
+            failed.append(f"they were replayed, but `dead list` will not say so: AUDIT does not take it ({error})")
+        return [letter.letter_id for letter in done], failed
 
     done, failed = run(data, work)
     if as_json:

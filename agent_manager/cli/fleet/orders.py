@@ -95,5 +95,5 @@ def _failed(command: Command, code: Any, message: str) -> CommandResponse:
 
 
 async def give_all(client: Client, place: Place, orders: Sequence[Order], timeout_s: float) -> list[CommandResponse]:
-    """Every order at once; answers in the order of ``orders``."""
-    return list(await asyncio.gather(*(give(client, place, order, timeout_s) for order in orders)))
+    """Every order at once; the answers in their order."""
+    return await asyncio.gather(*(give(client, place, order, timeout_s) for order in orders))

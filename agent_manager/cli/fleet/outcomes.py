@@ -48,6 +48,33 @@ def _lifecycle(command: str, result: Mapping[str, Any]) -> str:
     return f"{told} ({', '.join(facts)})" if facts else told
 
 
+def _registry(command: str, result: Mapping[str, Any]) -> str:
+    """What a command did, or would do, to the registry."""
+    version, fields = result.get("version"), result.get("changed") or []
+    changed = f" (changed: {', '.join(map(str, fields))})" if fields else ""
+    match command:
+        case "register" | "update":
+            told = f"version {version} registered{'' if result.get('current') else ', what is current stays'}{changed}"
+        case "delete":
+            told = "deleted; its history stays"
+        case "promote":
+            checks = result.get("checks") or []
+            stays = result.get("would_pass") is False
+            told = f"version {version} {'stays at' if stays else 'promoted from'} {result.get('from')}"
+            told += "" if stays else f" to {result.get('to')}"
+            told += "".join(
+                f"\n  {'ok' if one.get('passed') else 'NO'}  {one.get('name')}: {one.get('message')}" for one in checks
+            )
+        case _:
+            told = f"version {version} in place of {result.get('previous')}{changed}"
+            told += f", on trial until {result['until']}" if result.get("until") else ""
+            told += "; it runs at its next start" if result.get("restarted") is False else ""
+    return f"nothing done; would be: {told}" if result.get("dry_run") else told
+
+
+_REGISTRY: Final = frozenset({"register", "update", "delete", "promote", "rollback", "canary"})
+
+
 def _success(command: str, result: Mapping[str, Any], now: datetime) -> str:
     match command:
         case "inject_fault":
@@ -59,6 +86,8 @@ def _success(command: str, result: Mapping[str, Any], now: datetime) -> str:
         case "set_maintenance":
             until = readable.instant(result.get("maintenance_until"))
             return "maintenance ended" if until is None else f"left alone until {readable.short_clock(until, now)}"
+        case _ if command in _REGISTRY:
+            return _registry(command, result)
         case _:
             return _lifecycle(command, result)
 

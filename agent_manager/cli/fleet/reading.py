@@ -8,6 +8,7 @@ from nats.aio.client import Client
 from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.fleet.rows import Fleet, Found, Several, find
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
+from schemas.versions import Releases, Sighting
 from streams import topology
 from streams.kv import BucketMissingError, TypedBucket, Value
 
@@ -24,12 +25,15 @@ async def _all(client: Client, bucket: str, model: type[Value]) -> dict[str, Val
 
 async def fleet(client: Client) -> Fleet:
     """Every agent known now."""
-    return Fleet(
-        await _all(client, topology.REGISTRY, AgentRecord),
-        await _all(client, topology.AGENT_STATES, AgentState),
-        await _all(client, topology.OBSERVATIONS, Observation),
-        await _all(client, topology.FAULTS, FaultSet),
+    records, states, observations, faults, releases, sightings = await asyncio.gather(
+        _all(client, topology.REGISTRY, AgentRecord),
+        _all(client, topology.AGENT_STATES, AgentState),
+        _all(client, topology.OBSERVATIONS, Observation),
+        _all(client, topology.FAULTS, FaultSet),
+        _all(client, topology.RELEASES, Releases),
+        _all(client, topology.SIGHTINGS, Sighting),
     )
+    return Fleet(records, states, observations, faults, releases, sightings)
 
 
 def key_of(known: Fleet, agent_id: str, tenant: str | None) -> str:

@@ -1,12 +1,13 @@
 """Agents as rows: what the manager wants, what the sidecar says and how health judges, side by side. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from schemas.sections import Fault
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
+from schemas.versions import Releases, Sighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +18,12 @@ class Fleet:
     states: Mapping[str, AgentState]
     observations: Mapping[str, Observation]
     faults: Mapping[str, FaultSet]
+    releases: Mapping[str, Releases] = field(default_factory=dict)
+    sightings: Mapping[str, Sighting] = field(default_factory=dict)
 
     def agents(self) -> list[str]:
         """Every agent anybody knows of."""
-        return sorted({*self.records, *self.states, *self.observations})
+        return sorted({*self.records, *self.states, *self.observations, *self.sightings})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,19 @@ class AgentRow:
     """What was done about the current or latest unhealthy spell."""
     time_to_detect_s: float | None
     time_to_recover_s: float | None
+    managed: bool
+    """Whether the manager runs it; others are observed only."""
+    environment: str | None
+    stage: str | None
+    """How far its current version is trusted."""
+    trial: str | None
+    """The version that is on trial."""
+    resource: str | None = None
+    """The Cloud Run service or worker pool that it is."""
+    revision: str | None = None
+    operation: str | None = None
+    """What Google is doing for it at the moment."""
+    logs_url: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; moments as RFC 3339."""
@@ -78,29 +94,48 @@ def standing(faults: FaultSet | None, now: datetime) -> tuple[Fault, ...]:
     return tuple(fault for fault in faults.faults if fault.until > now) if faults is not None else ()
 
 
+_BEATS_MISSED = 3
+_BEAT_S = 30.0
+"""Between two beats of an agent that does not say."""
+
+
+def _announced(sighting: Sighting | None, now: datetime) -> str | None:
+    if sighting is None:
+        return None
+    silence = timedelta(seconds=_BEATS_MISSED * (sighting.interval_s or _BEAT_S))
+    return "running" if now - sighting.last_seen <= silence else "inactive"
+
+
 def agent_row(key: str, fleet: Fleet, now: datetime) -> AgentRow:
     """The agent under ``key``, from whatever is known of it."""
     tenant_id, _, agent_id = key.partition(".")
     record, state, seen = fleet.records.get(key), fleet.states.get(key), fleet.observations.get(key)
+    sighted, history = fleet.sightings.get(key), fleet.releases.get(key)
+    current = next((one for one in history.releases if one.version == history.current), None) if history else None
     metrics = seen.metrics if seen is not None else None
     incident = state.incident if state is not None else None
     version = (seen.version if seen else None) or (state.version if state else None) or (record.version if record else None)
+    if version is None and sighted is not None:
+        version = sighted.version
+    reason = (seen.reason if seen and seen.reason else state.reason if state else "") or ""
+    if record is None and state is None and sighted is not None and not reason:
+        reason = f"announced itself ({sighted.agent} of {sighted.owner}); observed, not managed"
     return AgentRow(
         agent_id=agent_id,
         tenant_id=tenant_id,
         name=(record.name if record else None) or (seen.name if seen else None) or agent_id,
         version=version,
         agent_type=record.agent_type if record else None,
-        status=state.status if state else seen.status if seen else None,
+        status=state.status if state else seen.status if seen else _announced(sighted, now),
         desired=state.desired if state else None,
         health=seen.health if seen else None,
-        reason=(seen.reason if seen and seen.reason else state.reason if state else "") or "",
+        reason=reason,
         since=seen.since if seen else None,
         pid=seen.pid if seen else None,
         sidecar_pid=state.pid if state else None,
         proxy_url=(state.proxy_url if state else None) or (seen.proxy_url if seen else None),
         started_at=state.started_at if state else None,
-        last_heartbeat=seen.last_heartbeat if seen else None,
+        last_heartbeat=seen.last_heartbeat if seen else sighted.last_seen if sighted else None,
         latency_ms=metrics.latency_ms if metrics else None,
         latency_p95_ms=metrics.latency_p95_ms if metrics else None,
         error_rate=metrics.error_rate if metrics else None,
@@ -119,6 +154,14 @@ def agent_row(key: str, fleet: Fleet, now: datetime) -> AgentRow:
         incident_action=incident.action if incident else None,
         time_to_detect_s=incident.time_to_detect_s if incident else None,
         time_to_recover_s=incident.time_to_recover_s if incident else None,
+        managed=record is not None,
+        environment=record.environment_name if record else None,
+        stage=current.stage if current else None,
+        trial=history.canary.version if history and history.canary else None,
+        resource=state.resource if state else None,
+        revision=state.revision if state else None,
+        operation=state.operation if state else None,
+        logs_url=state.logs_url if state else None,
     )
 
 

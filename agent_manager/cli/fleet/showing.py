@@ -31,11 +31,14 @@ def agents(data: Path | None, tenant: str | None, *, as_json: bool) -> None:
 def agent(data: Path | None, agent_id: str, tenant: str | None, *, as_json: bool) -> None:
     """One agent."""
     fleet = run(data, _fleet)
-    row = agent_row(reading.key_of(fleet, agent_id, tenant), fleet, now := datetime.now(UTC))
+    key = reading.key_of(fleet, agent_id, tenant)
+    row = agent_row(key, fleet, now := datetime.now(UTC))
+    record, history = fleet.records.get(key), fleet.releases.get(key)
     if as_json:
-        output.write_json(row.as_json())
+        told = {"record": record.model_dump(mode="json") if record else None, "versions": tables.versions_told(history)}
+        output.write_json(row.as_json() | told)
     else:
-        output.write_facts(tables.agent_facts(row, now))
+        output.write_facts([*tables.agent_facts(row, now), *tables.record_facts(record, history, now)])
 
 
 def faults(data: Path | None, agent_id: str | None, tenant: str | None, *, as_json: bool) -> None:

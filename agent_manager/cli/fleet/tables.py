@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from agent_manager.cli import readable
 from agent_manager.cli.fitting import Column
 from agent_manager.cli.fleet.rows import AgentRow
 from schemas.sections import Fault
+from schemas.state import AgentRecord, AskedFault
+from schemas.versions import Releases
 
 AGENT_COLUMNS = (
     Column("AGENT"), Column("VERSION", rank=7), Column("STATUS", rank=2), Column("HEALTH"), Column("FOR", right=True, rank=3),
@@ -25,7 +28,7 @@ def agent_cells(rows: Sequence[AgentRow], now: datetime) -> list[list[str]]:
     return [
         [
             f"{row.tenant_id}/{row.agent_id}" if several else row.agent_id,
-            row.version or readable.NOTHING,
+            f"{row.version or readable.NOTHING}{' on trial' if row.trial else ''}",
             row.status or readable.NOTHING,
             row.health or readable.NOTHING,
             _since(row, now),
@@ -80,7 +83,53 @@ def agent_facts(row: AgentRow, now: datetime) -> list[tuple[str, str]]:
         ("not restarted", row.withheld or readable.NOTHING),
         ("faults", ", ".join(row.faults) or "none"),
         ("last incident", _incident(row)),
+        *_on_cloud_run(row),
     ]  # fmt: skip
+
+
+def versions_told(history: Releases | None) -> list[dict[str, Any]]:
+    """The versions of an agent for programs, oldest first."""
+    if history is None:
+        return []
+    return [
+        {
+            "version": one.version, "current": one.version == history.current, "stage": one.stage, "changelog": one.record.changelog,
+            "registered_at": one.registered_at.isoformat(), "registered_by": one.registered_by,
+            "good_at": one.good_at.isoformat() if one.good_at else None,
+        }
+        for one in history.releases
+    ]  # fmt: skip
+
+
+def record_facts(record: AgentRecord | None, history: Releases | None, now: datetime) -> list[tuple[str, str]]:
+    """What an agent is, as far as it says, and its versions, the newest first."""
+    if record is None:
+        return [("managed", "no: it is observed only")]
+    model = " of ".join(part for part in (record.model_type, record.provider) if part)
+    facts = [
+        ("description", record.description), ("model", model), ("capabilities", ", ".join(record.capabilities)),
+        ("needs", ", ".join(record.dependencies)), ("tags", ", ".join(record.tags)), ("owner", record.owner or ""),
+        ("environment", record.environment_name), ("updated", f"{readable.age(record.updated_at, now)} by {record.updated_by}"),
+    ]  # fmt: skip
+    told = [(name, value) for name, value in facts if value]
+    for one in reversed(history.releases if history else ()):
+        marks = [one.stage, "current" if history and one.version == history.current else "", "good" if one.good_at else ""]
+        if history is not None and history.canary is not None and history.canary.version == one.version:
+            marks.append(f"on trial, {readable.age(history.canary.until, now)}")
+        what = f"{', '.join(mark for mark in marks if mark)}; {readable.age(one.registered_at, now)} by {one.registered_by}"
+        told.append((f"version {one.version}", f"{what}{f': {one.record.changelog}' if one.record.changelog else ''}"))
+    return told
+
+
+def _on_cloud_run(row: AgentRow) -> list[tuple[str, str]]:
+    if row.resource is None:
+        return []
+    return [
+        ("cloud run", row.resource),
+        ("revision", row.revision or readable.NOTHING),
+        ("under way", row.operation or "nothing"),
+        ("logs", row.logs_url or readable.NOTHING),
+    ]
 
 
 FAULT_COLUMNS = (
@@ -103,6 +152,10 @@ def fault_settings(fault: Fault) -> str:
         said.append(f"{readable.share(fault.rate)} of requests")
     if fault.status_code is not None:
         said.append(f"answer {fault.status_code}")
+    if isinstance(fault, AskedFault):
+        said += [f"intensity {fault.intensity:g}"] if fault.intensity is not None else []
+        said += [f"seed {fault.seed}"] if fault.seed is not None else []
+        said += [f"begins at {fault.begins_at:%H:%M:%S} UTC"] if fault.begins_at is not None else []
     return ", ".join(said) or readable.NOTHING
 
 

@@ -33,17 +33,31 @@ def mapping(given: list[str], book: PriceBook) -> dict[str, tuple[str | None, st
         provider, model = (ahead, rest) if slash and ahead.lower() in book.providers else (None, new)
         if provider is not None and not isinstance(plan := book.plan(provider, model), Plan):
             raise CommandFailedError(f"--map {text!r}: {plan.why}", "See `agentops prices list --provider …`", code=2)
+        if provider is None and not _is_sold(book, new):
+            raise CommandFailedError(
+                f"--map {text!r}: no provider has a price for a model {new!r}",
+                f"See `agentops prices list --search {new}`",
+                code=2,
+            )
         found[old] = (provider, model)
     return found
 
 
+def _is_sold(book: PriceBook, model: str) -> bool:
+    """Whether anybody has a price for it, agreements of one tenant included."""
+    tenants = {None, *(one.tenant for one in book.overrides)}
+    sellers = {*book.providers, *(one.provider for one in book.overrides)}
+    return any(isinstance(book.plan(seller, model, None, tenant), Plan) for seller in sellers for tenant in tenants)
+
+
 def mapped(row: Row, by: dict[str, tuple[str | None, str]]) -> tuple[str | None, str] | None:
     """What the call becomes: looked up by its model as the event named it, as the book does, or as ``provider/model``."""
+    return next((by[name] for name in _names(row) if name in by), None)
+
+
+def _names(row: Row) -> tuple[str, ...]:
     priced_as = row["priced_as"] or ""
-    for name in (row["model"], f"{row['provider']}/{row['model']}", priced_as, priced_as.partition("/")[2]):
-        if name in by:
-            return by[name]
-    return None
+    return row["model"], f"{row['provider']}/{row['model']}", priced_as, priced_as.partition("/")[2]
 
 
 def what_if(data: Path | None, scope: Scope, given: list[str], version: str | None, by: list[str], *, as_json: bool) -> None:
@@ -56,21 +70,22 @@ def what_if(data: Path | None, scope: Scope, given: list[str], version: str | No
     if not given and version is None:
         raise CommandFailedError("what if what?", "Give --map OLD=NEW, or --book VERSION, or both", code=2)
 
-    async def work(client: Client, _: Place) -> tuple["pl.DataFrame", str, int]:
+    async def work(client: Client, _: Place) -> tuple["pl.DataFrame", str, int, list[str]]:
         book = await prices(await opened(client), version)
         others = mapping(given, book)
-        compared, untouched = Comparison(), 0
+        compared, untouched, met = Comparison(), 0, set[str]()
         async for page in entries(client, scope, only_open=True):
             for row in page.iter_rows(named=True):
                 becomes = mapped(row, others)
+                met |= others.keys() & set(_names(row))
                 if becomes is None and version is None:
                     untouched += 1
                     continue
                 provider, model = becomes or (None, None)
                 compared.add(row, priced(row, book, provider=provider, model=model))
-        return compared.frame(), book.version, untouched
+        return compared.frame(), book.version, untouched, sorted(others.keys() - met)
 
-    frame, used, untouched = run(data, work)
+    frame, used, untouched, unmet = run(data, work)
     summed, total = sums(frame, by), sums(frame, [])
     (row,) = total.iter_rows(named=True)
     unpriced = whys(frame)
@@ -81,7 +96,7 @@ def what_if(data: Path | None, scope: Scope, given: list[str], version: str | No
 
         output.write_json({
             "version": used, "scope": scope.words(), "map": given, "total": plain(row), "rows": [plain(each) for each in summed.iter_rows(named=True)],
-            "untouched": untouched, "unpriced": [{"provider": one[0], "model": one[1], "why": one[2], "entries": one[3]} for one in unpriced],
+            "untouched": untouched, "unmet": unmet, "unpriced": [{"provider": one[0], "model": one[1], "why": one[2], "entries": one[3]} for one in unpriced],
         })  # fmt: skip
         return
     table(summed, by, after="WHAT IF USD")
@@ -89,6 +104,8 @@ def what_if(data: Path | None, scope: Scope, given: list[str], version: str | No
         f"{scope.words()}, by {used}: {usd(row['before_usd'])} → {usd(row['after_usd'])} USD, difference {usd(row['difference_usd'])} "
         f"{shares(row['before_usd'], row['after_usd'])}".rstrip()
     )
+    for old in unmet:
+        output.note(f"nothing was called as {old!r}: see `agentops ledger list` for the names there are")
     if untouched:
         output.note(f"{untouched:,} entries of other models are left out")
     for provider, model, why, count in unpriced[:10]:

@@ -16,6 +16,7 @@ _EXAMPLES = {
     "runs": "agentops query runs --agent my-agent --limit 20",
     "run": "agentops query run 0198c5f2-…",
     "failures": "agentops query failures --grouped --since 7d",
+    "logs": "agentops query logs --agent my-agent --level warning --search timeout",
     "spend": "agentops query spend --by model --by day --since 30d",
     "latency": "agentops query latency --kind model_call --by model",
     "timeseries": "agentops query timeseries --metric cost --bucket hour --csv",

@@ -10,7 +10,7 @@ from agent_manager.cli import readable
 from agent_manager.cli.fitting import Column
 from schemas.queries import Page
 
-_WIDE = frozenset({"error_message", "sample_message", "summary", "note"})
+_WIDE = frozenset({"message", "error_message", "sample_message", "summary", "note"})
 _NEVER_SHOWN = frozenset(
     {"tenant_id", "event_id", "trace_id", "span_id", "parent_span_id", "depth", "provider", "change_id", "labels", "ended_at"}
 )
@@ -26,7 +26,7 @@ _RANKS = {
 }  # fmt: skip
 """What is left out first where the width does not do."""
 _ALWAYS = frozenset({
-    "agent_id", "kind", "status", "error_type", "error_message", "sample_message", "cost_usd", "at", "value", "model", "day",
+    "agent_id", "kind", "level", "message", "status", "error_type", "error_message", "sample_message", "cost_usd", "at", "value", "model", "day",
     "hour", "stream", "state", "summary", "tenant_id", "occurred_at", "p95_ms", "runs_24h", "failures_24h", "cost_usd_24h", "entry_id",
 })  # fmt: skip
 _OTHERS = 8

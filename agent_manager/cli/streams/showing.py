@@ -18,8 +18,17 @@ from streams.apply import apply as apply_topology
 from streams.apply import check as check_topology
 from streams.moving import CannotMoveError
 
+_NO_ROOM = 10047
+"""JetStream's error code where streams may grow beyond what the server may store."""
+
 
 def _no_jetstream(error: Exception) -> CommandFailedError:
+    if isinstance(error, nats.js.errors.APIError) and error.err_code == _NO_ROOM:
+        wanted = sum(stream.max_bytes or 0 for stream in topology.streams())
+        return CommandFailedError(
+            f"the server may store less than the {readable.size(wanted)} to which the streams may grow",
+            "Raise max_file_store in its jetstream block: it is a limit, not what is taken at once",
+        )
     return CommandFailedError(
         f"JetStream refuses: {error}", "Enable JetStream on the server (nats-server -js), and give this user $JS.API rights"
     )

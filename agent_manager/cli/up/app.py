@@ -173,6 +173,8 @@ class System:
             self._published = True
             self._publish()
             missing = await waiting
+        except readiness.CannotStartError as error:
+            raise CommandFailedError(str(error)) from error
         finally:
             waiting.cancel()
         self.display.end()
@@ -182,7 +184,12 @@ class System:
 
     async def _late(self, parts: list[Supervised]) -> None:
         """Tells when those are ready that were not when it was said that AgentOps runs."""
-        await readiness.wait(parts, math.inf, self._told)
+        try:
+            await readiness.wait(parts, math.inf, self._told)
+        except readiness.CannotStartError as error:
+            # By now the others are at work, and go on.
+            self.display.line(str(error))
+            return
         self.display.line(f"all ready after {self.display.lasted_s():.0f} s")
 
     def _check_ports(self) -> None:

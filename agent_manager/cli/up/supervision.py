@@ -16,6 +16,7 @@ from typing import Final
 from agent_manager.cli.up.backoff import counted, pause_s
 from agent_manager.cli.up.plan import Child
 from agent_manager.cli.up.processes import kill_group
+from service.leaving import UNUSABLE
 
 LOG_LIMIT: Final = 20 * 1024 * 1024
 """A log larger than this when its process starts becomes ``<name>.log.1``."""
@@ -89,6 +90,8 @@ class Supervised:
     process: asyncio.subprocess.Process | None = None
     failures: int = 0
     restarts: int = 0
+    refusal: str | None = None
+    """Why it ended by itself for good when it was last started; it is started again all the same, more and more rarely."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -114,7 +117,7 @@ class Supervised:
     async def keep(self) -> None:
         """Starts it, again and again, until ``stop``."""
         while not self._stopping.is_set():
-            began = time.monotonic()
+            began, code = time.monotonic(), None
             try:
                 process = await self._start()
             except OSError as error:
@@ -132,6 +135,7 @@ class Supervised:
             self.failures = counted(self.failures, time.monotonic() - began)
             rest = pause_s(self.failures, random.random())
             words = last_words(self.log)
+            self.refusal = last_words(self.log, 2000) or how if code == UNUSABLE else None
             if worth_saying(self.failures):
                 again = f" for the {self.failures}th time in a row" if self.failures > 3 else ""
                 self.say(

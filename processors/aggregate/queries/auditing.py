@@ -68,15 +68,19 @@ def _overview(_: AuditParams) -> Question:
 
 
 def _messages(params: AuditParams) -> Question:
-    """One row for each message applied, with the rows of it there are now."""
+    """One row for each message applied, with the rows of it there are now; of entries with what they come to."""
     given = _range(params)
     page = "stream_sequence BETWEEN (SELECT min(sequence) FROM page) AND (SELECT max(sequence) FROM page)"
     assert params.stream is not None
     sql = f"""
         WITH page AS (SELECT * FROM applied_messages WHERE {given.text()} ORDER BY sequence LIMIT $limit OFFSET $offset),
-        counted AS ({_counted(params.stream, page)})
-        SELECT stream, sequence, subject, events, lines, unreadable, coalesce(rows, 0) AS rows, stored_at
-        FROM page LEFT JOIN counted USING (sequence) ORDER BY sequence
+        counted AS ({_counted(params.stream, page)}),
+        money AS (
+            SELECT stream_sequence AS sequence, sum(cost_usd)::DECIMAL(38,9) AS cost_usd FROM ledger
+            WHERE $stream = '{topology.LEDGER}' AND {page} GROUP BY stream_sequence
+        )
+        SELECT stream, sequence, subject, events, lines, unreadable, coalesce(rows, 0) AS rows, stored_at, cost_usd
+        FROM page LEFT JOIN counted USING (sequence) LEFT JOIN money USING (sequence) ORDER BY sequence
     """  # noqa: S608
     return Question(sql, given.parameters)
 

@@ -7,6 +7,7 @@ from processors.aggregate.asking import Conditions, Question, within
 from processors.aggregate.columns import LEDGER
 from processors.aggregate.rollups import CHARGED, ONE_MORE
 from schemas.queries import LedgerDaysParams, LedgerDuplicatesParams, LedgerParams, LedgerProblemsParams
+from schemas.response_ids import NUMBERED
 
 _REVERSALS: Final = "SELECT tenant_id, corrects AS entry_id, entry_id AS reversed_by FROM ledger WHERE kind = 'reversal'"
 
@@ -109,21 +110,28 @@ def ledger_problems(params: LedgerProblemsParams, now: datetime) -> Question:
     return Question(sql, given.parameters)
 
 
+_CALL: Final = f"""
+    CASE WHEN regexp_full_match(response_id, '{NUMBERED}')
+        THEN concat_ws(' ', response_id, input_tokens, output_tokens, strftime(occurred_at, '%Y-%m-%d')) ELSE response_id END
+"""
+"""SQL: what names one call of a tenant, as cost recognises it. Not the provider: a router and the maker of a model are names of the same one."""
+
+
 def ledger_duplicates(params: LedgerDuplicatesParams, now: datetime) -> Question:
-    """Same tenant, provider and response id, another event: the entry that came first stays."""
+    """Same tenant and response id, another event: the entry that came first stays. Ids drawn out of a thousand need the same day and counts, too."""
     given = within(params.since, params.until, now)
     given.equal(tenant_id=params.tenant)
     sql = f"""
         WITH counting AS (
-            SELECT * FROM ledger ANTI JOIN ({_REVERSALS}) USING (tenant_id, entry_id)
+            SELECT *, {_CALL} AS call FROM ledger ANTI JOIN ({_REVERSALS}) USING (tenant_id, entry_id)
             WHERE kind <> 'reversal' AND response_id IS NOT NULL AND NOT {ONE_MORE}
         ),
         twice AS (
             SELECT *, first_value(entry_id) OVER first AS kept_entry_id
             FROM counting SEMI JOIN (
-                SELECT tenant_id, provider, response_id FROM counting GROUP BY ALL HAVING count(*) > 1
-            ) USING (tenant_id, provider, response_id)
-            WINDOW first AS (PARTITION BY tenant_id, provider, response_id ORDER BY stream_sequence, entry_id)
+                SELECT tenant_id, call FROM counting GROUP BY ALL HAVING count(*) > 1
+            ) USING (tenant_id, call)
+            WINDOW first AS (PARTITION BY tenant_id, call ORDER BY stream_sequence, entry_id)
         )
         SELECT tenant_id, strftime(occurred_at, '%Y-%m-%d') AS day, provider, model, response_id, entry_id, kept_entry_id, event_id,
             cost_usd, stream_sequence

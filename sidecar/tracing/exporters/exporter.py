@@ -16,6 +16,8 @@ class Again(NamedTuple):
     reason: str
     after_s: float | None = None
     """Not sooner, where the other side said so."""
+    barred: bool = False
+    """The other side knows the sender not, or lets it not: only somebody's hand changes that."""
 
 
 class Refused(NamedTuple):

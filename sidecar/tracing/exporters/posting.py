@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection
 
 _AGAIN: Final = frozenset({408, 425, 429})
+_BARRED: Final = frozenset({401, 403})
+_BARRED_S: Final = 1.0
 _MOST_ANSWER_BYTES: Final = 1_000_000
 
 
@@ -42,7 +44,7 @@ class Poster:
         """The URL fit for logs: without user, password and query."""
 
     def post(self, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> Answer | Again:
-        """The answer, or why to try again: no connection, or the other side asks for it (408, 425, 429, 5xx)."""
+        """The answer, or why to try again: no connection, the other side asks for it (408, 425, 429, 5xx), or bars the sender (401, 403)."""
         from http.client import HTTPException  # noqa: PLC0415 - the background thread's to load
 
         fresh = self._connection is None
@@ -68,6 +70,10 @@ class Poster:
             self.close()
         if response.status in _AGAIN or response.status >= 500:
             return Again(f"{self.shown}: HTTP {response.status}", _seconds(response.getheader("Retry-After")))
+        if response.status in _BARRED:
+            return Again(
+                f"{self.shown}: HTTP {response.status}: {answer[:300].decode('utf-8', 'replace')}", _BARRED_S, barred=True
+            )
         return Answer(response.status, answer)
 
     def _connect(self) -> "HTTPConnection":

@@ -15,6 +15,7 @@ from schemas.sections import Fault, Tenant
 from sidecar.denials import Denials
 from sidecar.enforcement import Enforcer
 from sidecar.fault_memory import FaultMemory
+from sidecar.metering.bodies import IDLE_S
 from sidecar.metering.calls import Owner
 from sidecar.metering.door import MeteringDoor
 from sidecar.metering.meter import Meter
@@ -73,7 +74,9 @@ class Front:
 
 
 @asynccontextmanager
-async def front(directory: Path, handler: Handler | None = None, *, to: str | None = None) -> AsyncIterator[Front]:
+async def front(
+    directory: Path, handler: Handler | None = None, *, to: str | None = None, idle_s: float = IDLE_S
+) -> AsyncIterator[Front]:
     """Every route leads to one provider."""
     events: list[Event] = []
     tenant = Tenant(tenant_id="acme", project_id="p")
@@ -86,7 +89,7 @@ async def front(directory: Path, handler: Handler | None = None, *, to: str | No
             denials = Denials("acme", "a", project="p", path=directory / "denials.json")
             policies = Policies("acme", "a", project="p", path=directory / "policies.json")
             upstreams = {name: upstream(route, to or provider.url, {}) for name, route in ROUTES.items()}
-            door = MeteringDoor(upstreams, meter, "acme", enforcer, denials, policies)
+            door = MeteringDoor(upstreams, meter, "acme", enforcer, denials, policies, idle_s=idle_s)
             async with (
                 listening(door.application(), auto_decompress=False, handler_cancellation=True) as url,
                 aiohttp.ClientSession(auto_decompress=False) as http,

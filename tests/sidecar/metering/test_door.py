@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +325,68 @@ async def test_a_request_too_large_to_be_read_streams_through(tmp_path: Path, mo
         for call in await here.told(2):
             assert call.resource_usage is not None
             assert call.resource_usage.input_tokens == 120
+
+
+async def _dribbling(body: bytes) -> Any:
+    for byte in body:
+        yield bytes([byte])
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "files"])
+async def test_a_request_that_dribbles_in_is_given_up(tmp_path: Path, path: str) -> None:
+    """One that calls a model is read first, one that calls none streams through: neither holds the door."""
+    async with front(tmp_path, idle_s=1.0) as here:
+        data = _dribbling(json.dumps(ASKED).encode())
+        with suppress(aiohttp.ClientConnectionError):
+            async with here.http.post(f"{here.openai}/{path}", data=data) as response:
+                assert response.status == 408
+                assert (await response.json())["error"]["code"] == "slow_request"
+        await until(lambda: here.door.in_flight == 0, "it is over")
+        assert here.calls() == []
+        assert (await here.chat())[0] == 200
+
+
+async def test_an_upload_that_goes_on_may_last(tmp_path: Path) -> None:
+    """Longer than the door waits for one that stalls."""
+    body = json.dumps({**ASKED, "user": "y" * 40_000}).encode()
+
+    async def steadily() -> Any:
+        for begin in range(0, len(body), 2_000):
+            yield body[begin : begin + 2_000]
+            await asyncio.sleep(0.15)
+
+    async with (
+        front(tmp_path, idle_s=1.5) as here,
+        here.http.post(f"{here.openai}/chat/completions", data=steadily()) as response,
+    ):
+        assert response.status == 200
+        assert here.provider.asked[-1]["raw"] == body
+
+
+async def test_bodies_held_together_have_a_bound_and_what_is_beyond_streams_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.metering.door.MOST_HELD_BYTES", 6_000)
+    body = json.dumps({**ASKED, "user": "y" * 4_000}).encode()
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def half() -> Any:
+        yield body[:-1]
+        held.set()
+        await go_on.wait()
+        yield body[-1:]
+
+    async with front(tmp_path) as here:
+        url = f"{here.openai}/chat/completions"
+        first = asyncio.create_task(here.http.post(url, data=half()))
+        await until(held.is_set, "most of it is sent")
+        async with here.http.post(url, data=body) as response:
+            assert response.status == 200
+        go_on.set()
+        assert (await first).status == 200
+        assert [asked["raw"] for asked in here.provider.asked] == [body, body]
+        assert all(call.resource_usage is not None for call in await here.told(2))
 
 
 async def test_attribution_is_followed_or_refused_and_never_guessed(tmp_path: Path) -> None:

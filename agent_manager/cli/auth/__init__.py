@@ -1,0 +1,1 @@
+"""``agentops auth``: people's own logins at NATS."""
