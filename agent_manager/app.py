@@ -5,6 +5,7 @@ import asyncio
 import os
 import random
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -31,7 +32,9 @@ from agent_manager.drivers.driver import Instance
 from agent_manager.drivers.kinds import Kinds
 from agent_manager.drivers.local import LocalDriver
 from agent_manager.healing.calm import Calm
-from agent_manager.healing.hearing import Hearing
+from agent_manager.healing.hearing import Flags, Hearing
+from agent_manager.healing.roll import FleetLimits, Roll
+from agent_manager.healing.wakefulness import Away, ClockJumped, Wakefulness
 from agent_manager.journal import Journal, JournalError
 from agent_manager.lifecycle.agent import Timings, World
 from agent_manager.lifecycle.book import Book
@@ -62,12 +65,15 @@ def _now() -> datetime:
 class Manager:
     """The running service. ``line`` builds the command line of the process that leads an agent's group."""
 
-    def __init__(self, settings: ManagerSettings, nats: NatsSettings, *, line: CommandLine = sidecar) -> None:
+    def __init__(
+        self, settings: ManagerSettings, nats: NatsSettings, *, line: CommandLine = sidecar, clock: Callable[[], datetime] = _now
+    ) -> None:
         self._settings = settings
         self._nats = nats
         self._line = line
+        self._clock = clock
         self._waiting = Waiting()
-        self._calm = Calm(timedelta(seconds=settings.grace_s), _now)
+        self._calm = Calm(timedelta(seconds=settings.grace_s), clock)
         self._reconnected = asyncio.Event()
         self._fleet: Fleet | None = None
 
@@ -111,6 +117,12 @@ class Manager:
         self._calm.disturbed()
         self._reconnected.set()
 
+    def _was_away(self, found: Away | ClockJumped) -> None:
+        log.warning("manager.was_away", what=str(found))
+        if isinstance(found, ClockJumped) and self._fleet is not None:
+            self._fleet.clock_jumped(found.by)
+        self._calm.disturbed()
+
     async def _work(
         self, stop: asyncio.Event, stack: AsyncExitStack, client: Client, journal: Journal, buckets: Buckets, data: Path
     ) -> None:
@@ -119,6 +131,7 @@ class Manager:
         versions = Book(topology.RELEASES, buckets.releases.bucket, buckets.releases.present)
         states = Book(topology.AGENT_STATES, buckets.states.bucket, buckets.states.present)
         fault_sets = Book(topology.FAULTS, buckets.faults.bucket, buckets.faults.present)
+        flags = Flags(buckets.flags.bucket, buckets.flags.present)
         outbox = Outbox(client, journal)
         register = Register(records, versions, outbox)
 
@@ -150,9 +163,12 @@ class Manager:
                 verify=timedelta(seconds=settings.verify_s),
             ),
             data=data,
-            clock=_now,
+            clock=self._clock,
             draw=random.random,
             calm=self._calm,
+            awake_since=lambda: self._calm.since,
+            roll=Roll(FleetLimits(settings.fleet_share, settings.fleet_least, timedelta(seconds=settings.fleet_trial_s))),
+            flags=flags.present,
         )
         self._fleet = fleet = Fleet(world, carry_out)
         for record in buckets.registry.present.values():
@@ -160,12 +176,12 @@ class Manager:
         for key, observation in buckets.observations.present.items():
             fleet.heard(key, observation)
         folders = Folders(settings.directories(), settings.tenant)
-        lookout = Lookout(folders, register, fleet, settings.discovery_interval_s, _now)
+        lookout = Lookout(folders, register, fleet, settings.discovery_interval_s, self._clock)
         lookout.look()
 
         desk = Desk(client, fleet, journal, outbox)
         nats_broker = broker(self._nats, "agent_manager-commands", graceful_timeout_s=1.0)
-        subscribers.attach(nats_broker, desk, Bridge(desk, _now()))
+        subscribers.attach(nats_broker, desk, Bridge(desk, self._clock()))
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "registry": records.run,
             "releases": versions.run,
@@ -176,7 +192,9 @@ class Manager:
             "outbox": outbox.run,
             "renew": desk.renew,
             "hearing": Hearing(buckets.observations.bucket, fleet, self._reconnected).run,
+            "flags": flags.run,
             "discovery": lookout.run,
+            "wakefulness": Wakefulness(self._clock, time.monotonic, self._was_away).run,
         }
         tasks = [asyncio.create_task(_for_ever(name, loop), name=f"manager-{name}") for name, loop in loops.items()]
         fleet.begin()

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams.settings import NatsSettings
@@ -40,6 +40,12 @@ class ManagerSettings(BaseSettings):
     """A start or restart has this long to answer; a new instance this long to become HEALTHY before its probes count."""
     verify_s: float = 30.0
     """A recovery has this long to reach HEALTHY."""
+    fleet_share: float = Field(default=0.5, gt=0, le=1)
+    """From this share of the agents in trouble on, the cause is taken to be elsewhere and restarts are held back."""
+    fleet_least: int = Field(default=4, ge=1)
+    """Fleets smaller than this are healed whatever the share: two of three may well have troubles of their own."""
+    fleet_trial_s: float = Field(default=60.0, gt=0)
+    """While restarts are held back one agent is tried this often, so that healing resumes by itself."""
     stop_within_s: float = 6.0
     """Stopping all agents takes no longer than this."""
     cloud_run_endpoint: str | None = None

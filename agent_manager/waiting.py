@@ -10,6 +10,7 @@ import structlog
 from nats.aio.client import Client
 from pydantic import BaseModel
 
+from schemas.budgets import BudgetFlag
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
 from schemas.versions import Releases, Sighting
 from streams import topology
@@ -45,6 +46,7 @@ class Buckets:
     observations: Opened[Observation]
     releases: Opened[Releases]
     sightings: Opened[Sighting]
+    flags: Opened[BudgetFlag]
 
 
 class Waiting:
@@ -86,6 +88,7 @@ class Waiting:
                     await _open(client, topology.OBSERVATIONS, Observation),
                     await _open(client, topology.RELEASES, Releases),
                     await _open(client, topology.SIGHTINGS, Sighting),
+                    await _open(client, topology.BUDGET_FLAGS, BudgetFlag),
                 )
             except (BucketMissingError, nats.errors.Error, TimeoutError, OSError) as error:
                 self("topology", str(error) or repr(error))

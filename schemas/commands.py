@@ -8,10 +8,11 @@ from schemas.model import Identifier, Instant, Lenient, Name, Text, Token, Wire
 from schemas.sections import FaultKind
 
 CommandName = Literal[
-    "start", "stop", "restart", "recover", "status", "inject_fault", "clear_faults", "set_healing",
+    "start", "stop", "restart", "recover", "status", "inject_fault", "clear_faults", "set_healing", "set_maintenance",
     "register", "update", "delete", "promote", "rollback", "canary",
 ]  # fmt: skip
-"""``recover`` clears the agent's faults, restarts it and verifies; ``set_healing`` takes ``{"enabled": bool}``; those from
+"""``recover`` clears the agent's faults, restarts it and verifies; ``set_healing`` takes ``{"enabled": bool}``, ``set_maintenance``
+``{"until": moment or null}``; those from
 ``register`` on change the registry, with the parameters of ``schemas.versions``."""
 
 

@@ -21,7 +21,7 @@ from schemas.model import (
 
 RunStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
 StepStatus = Literal["running", "completed", "failed", "cancelled"]
-HealthStatus = Literal["HEALTHY", "UNHEALTHY", "RECOVERING"]
+HealthStatus = Literal["HEALTHY", "UNHEALTHY", "RECOVERING", "STUCK"]
 AgentStatus = Literal["starting", "running", "stopped", "error", "inactive"]
 Severity = Literal["info", "warning", "critical"]
 FaultKind = Literal[

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from schemas.maintenance import MaintenanceWindow
 from schemas.model import Count, Finite, Identifier, Instant, Lenient, Name, Text, Token
 from schemas.sections import AgentStatus, Check, Fault, HealthStatus, Metrics
 
@@ -40,6 +41,8 @@ class HealingConfig(Lenient):
     backoff_max_s: Annotated[float, Field(gt=0)] = 300.0
     reset_after_s: Annotated[float, Field(gt=0)] = 600.0
     """A healthy spell of this length forgets earlier restarts."""
+    restart_when_stuck: bool = False
+    """Whether an agent that is STUCK is restarted; otherwise people are only told."""
 
 
 GoogleProject = Annotated[str, Field(pattern=r"^(?:[a-z0-9.-]{1,63}:)?[a-z0-9-]{1,63}$")]
@@ -106,6 +109,8 @@ class AgentRecord(Lenient):
     """Its own settings, as it reads them; never secrets."""
     changelog: Text = ""
     """What is new in this version."""
+    maintenance: tuple[MaintenanceWindow, ...] = ()
+    """When it is not healed, because people are at work on it."""
     metadata: dict[str, JsonValue] = {}
     created_at: Instant | None = None
     """When the registry first heard of it."""
@@ -156,6 +161,10 @@ class AgentState(Lenient):
     recent_restarts: tuple[Instant, ...] = ()
     gave_up: bool = False
     healing_enabled: bool = True
+    maintenance_until: Instant | None = None
+    """Until when a person asked that it be left alone."""
+    withheld: Text | None = None
+    """Why it is in trouble and yet not restarted now."""
     version: Name
     incident: Incident | None = None
     """The current or latest unhealthy spell."""

@@ -20,7 +20,7 @@ _LEAST_NAME: Final = 8
 """What a name has of the width at least, beside numbers that need the room."""
 
 COLOURS: Final = {
-    "HEALTHY": "green", "RECOVERING": "yellow", "UNHEALTHY": "bold red", "running": "green", "starting": "yellow",
+    "HEALTHY": "green", "RECOVERING": "yellow", "STUCK": "bold red", "UNHEALTHY": "bold red", "running": "green", "starting": "yellow",
     "error": "red", "firing": "bold red", "acknowledged": "yellow", "resolved": "green", "critical": "bold red",
     "warning": "yellow", "completed": "green", "failed": "red", "ok": "green", "problem": "bold red",
 }  # fmt: skip

@@ -15,7 +15,7 @@ from agent_manager.lifecycle.jobs import Done, Job, Outcome, Refused
 from agent_manager.lifecycle.keeper import Keeper
 from schemas.commands import FaultParams
 from schemas.ids import derived_id
-from schemas.model import Text, Wire
+from schemas.model import Instant, Text, Wire
 from schemas.sections import FaultKind
 from service.instruments import RESTARTS
 
@@ -44,6 +44,13 @@ class HealingParams(Wire):
     reason: Text | None = None
 
 
+class MaintenanceParams(Wire):
+    """``params`` of ``set_maintenance``; no ``until`` ends it."""
+
+    until: Instant | None = None
+    reason: Text | None = None
+
+
 async def carry_out(keeper: Keeper, job: Job) -> Outcome:
     """Carries ``job`` out on the keeper's agent; called in its task, so nothing else happens to the agent meanwhile."""
     agent = keeper.agent
@@ -63,6 +70,8 @@ async def carry_out(keeper: Keeper, job: Job) -> Outcome:
             return Refused("refused", f"{agent.agent_id} is not run by this manager: it has no agent.yaml here")
         case "set_healing":
             return await _set_healing(agent, job)
+        case "set_maintenance":
+            return await _set_maintenance(agent, job)
         case "update":
             return await registry.update(agent, job)
         case "delete":
@@ -254,6 +263,19 @@ async def _set_healing(agent: Agent, job: Job) -> Outcome:
     agent.note(healing_enabled=params.enabled)
     await agent.world.states.stored(agent.key, _STORED_S)
     return Done({"healing_enabled": params.enabled})
+
+
+async def _set_maintenance(agent: Agent, job: Job) -> Outcome:
+    params = parameters.read(MaintenanceParams, job)
+    if isinstance(params, Refused):
+        return params
+    if params.until is not None and params.until <= agent.world.clock():
+        return Refused(
+            "invalid", f"params.until: must lie ahead (found {params.until.isoformat()}); give a later moment, or none to end it"
+        )
+    agent.note(maintenance_until=params.until)
+    await agent.world.states.stored(agent.key, _STORED_S)
+    return Done({"maintenance_until": None if params.until is None else params.until.isoformat()})
 
 
 async def _inject(agent: Agent, job: Job) -> Outcome:

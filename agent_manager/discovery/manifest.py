@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from schemas.errors import json_path, shown
-from schemas.model import Name, Text, Token
+from schemas.maintenance import MaintenanceWindow
+from schemas.model import Instant, Name, Text, Token
 from schemas.state import AgentRecord, CloudRunConfig, DriverName, HealingConfig, MeteredRoute, ProbeConfig
 from schemas.wording import said
 from streams.subjects import RESERVED_AGENT_ID
@@ -62,6 +63,11 @@ class _Healing(HealingConfig):
     model_config = ConfigDict(extra="forbid")
 
 
+class _Window(MaintenanceWindow):
+    model_config = ConfigDict(extra="forbid", validate_by_name=False, validate_by_alias=True)
+    begins: Instant | None = Field(default=None, alias="from")
+
+
 class _CloudRun(CloudRunConfig):
     model_config = ConfigDict(extra="forbid")
 
@@ -104,6 +110,7 @@ class Manifest(_Strict):
     dependencies: tuple[Token, ...] = ()
     configuration: dict[str, JsonValue] = {}
     changelog: Text = ""
+    maintenance: tuple[_Window, ...] = ()
     metadata: dict[str, JsonValue] = {}
 
 
@@ -140,9 +147,15 @@ def _advice(kind: str, loc: tuple[int | str, ...], context: dict[str, Any]) -> s
 def _known_keys(parents: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Manifest
     if parents:
-        nested: dict[str, type[BaseModel]] = {"probes": _Probe, "healing": _Healing, "tenant": _Tenant, "cloud_run": _CloudRun}
+        nested: dict[str, type[BaseModel]] = {
+            "probes": _Probe,
+            "healing": _Healing,
+            "maintenance": _Window,
+            "tenant": _Tenant,
+            "cloud_run": _CloudRun,
+        }
         model = nested.get(str(parents[0]), Manifest)
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def read(path: Path, *, default_tenant: str, now: datetime) -> AgentRecord:
@@ -255,6 +268,7 @@ def _record(manifest: Manifest, directory: Path, *, default_tenant: str, now: da
         dependencies=manifest.dependencies,
         configuration=manifest.configuration,
         changelog=manifest.changelog,
+        maintenance=tuple(MaintenanceWindow(**window.model_dump()) for window in manifest.maintenance),
         metadata=manifest.metadata,
         updated_at=now,
         updated_by=UPDATED_BY,

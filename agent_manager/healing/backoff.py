@@ -60,4 +60,5 @@ def remembered(
     if healthy_since is not None and (now - healthy_since).total_seconds() >= policy.reset_after_s:
         return ()
     horizon = timedelta(seconds=max(policy.window_s, policy.reset_after_s))
-    return tuple(at for at in restarts if now - at < horizon)[-1000:]
+    # A clock that was set back leaves restarts in the future: nobody waits for those to come.
+    return tuple(min(at, now) for at in restarts if now - at < horizon)[-1000:]

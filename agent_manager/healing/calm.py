@@ -15,6 +15,11 @@ class Calm:
         self._since = clock()
         self.client: Client | None = None
 
+    @property
+    def since(self) -> datetime:
+        """When we last began to listen."""
+        return self._since
+
     def disturbed(self) -> None:
         """We were away."""
         self._since = self._clock()

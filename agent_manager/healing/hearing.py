@@ -1,8 +1,10 @@
-"""Hearing what the health processor says of agents."""
+"""Hearing what others say of agents: the health processor how they are, the budget processor whose money is spent."""
 
 import asyncio
+from collections.abc import Mapping
 
 from agent_manager.lifecycle.fleet import Fleet
+from schemas.budgets import BudgetFlag
 from schemas.state import Observation
 from streams.kv import TypedBucket
 
@@ -34,3 +36,19 @@ class Hearing:
     async def _listen(self) -> None:
         async for entry in self._observations.watch():
             self._fleet.heard(entry.key, entry.value)
+
+
+class Flags:
+    """The flags of exhausted budgets, as they stand. A flag ends by itself with its period."""
+
+    def __init__(self, bucket: TypedBucket[BudgetFlag], present: Mapping[str, BudgetFlag]) -> None:
+        self.present = dict(present)
+        self._bucket = bucket
+
+    async def run(self) -> None:
+        """For ever."""
+        async for entry in self._bucket.watch():
+            if entry.value is None:
+                self.present.pop(entry.key, None)
+            else:
+                self.present[entry.key] = entry.value

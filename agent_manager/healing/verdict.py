@@ -35,6 +35,8 @@ class Sick:
     """The agent's process is gone: waiting for it to come up is vain."""
     absent: bool = False
     """Judged by silence; silence may be ours."""
+    stuck: bool = False
+    """It lives, and gets nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +82,5 @@ def judge(observation: Observation | None, *, started_at: datetime | None, verif
         began_at=observation.began_at or observation.since,
         ended=observation.status == "error",
         absent=absent,
+        stuck=observation.health == "STUCK",
     )

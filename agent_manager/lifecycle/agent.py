@@ -1,8 +1,8 @@
 """One agent as the manager holds it: what it should be, what was heard of it, its instance, and what can be done to it."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ import structlog
 
 from agent_manager.drivers.driver import Driver, Exit, Instance, LaunchError
 from agent_manager.healing import faults
+from agent_manager.healing.roll import Roll
 from agent_manager.healing.verdict import Fit, Verdict, judge
 from agent_manager.lifecycle import states
 from agent_manager.lifecycle.book import Book
 from agent_manager.lifecycle.reconcile import Absent, Alive, Ended, Seen, status_of
 from agent_manager.outbox import Outbox
 from agent_manager.registry.register import Register
+from schemas.budgets import BudgetFlag
 from schemas.state import AgentRecord, AgentState, FaultSet, Observation
 from streams.kv import agent_key
 
@@ -51,6 +53,12 @@ class World:
     """A number in [0, 1)."""
     calm: Callable[[], bool]
     """Whether silence may be held against an agent."""
+    awake_since: Callable[[], datetime]
+    """When we last came back from being away, or began."""
+    roll: Roll
+    """How all agents stand."""
+    flags: Mapping[str, BudgetFlag]
+    """Exhausted budgets that refuse, as they are now."""
 
 
 @dataclass(slots=True)
@@ -176,6 +184,23 @@ class Agent:
         if not self.confirmed:
             self.confirmed = await self.world.driver.answers(self.instance)
         return self.confirmed
+
+    async def reachable(self) -> bool:
+        """Whether the instance's own sidecar answers at its door now; of what runs elsewhere nothing of the kind is known."""
+        here = self.instance is not None and self.instance.driver == "local"
+        return here and self.ended is None and self.instance is not None and await self.world.driver.answers(self.instance)
+
+    def clock_jumped(self, by: timedelta) -> None:
+        """The clock was set: what was noted by it moves along, so that as much time has passed as before."""
+        if self.instance is not None:
+            self.instance = replace(self.instance, started_at=self.instance.started_at + by)
+        if self.watched_since is not None:
+            self.watched_since += by
+        if self.ended is not None:
+            self.ended = replace(self.ended, at=self.ended.at + by)
+        state = self.state
+        if state is not None:
+            self.note(recent_restarts=tuple(at + by for at in state.recent_restarts))
 
     async def launch(self, instance_id: str, reason: str, *, again: bool = False) -> None:
         """Starts a new instance, ``again``: in place of an earlier one. On failure ``ended`` says why. The plan is noted first."""

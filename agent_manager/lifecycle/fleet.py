@@ -1,6 +1,7 @@
 """Every agent the manager knows, each with its keeper."""
 
 import asyncio
+from datetime import timedelta
 
 import structlog
 
@@ -103,6 +104,12 @@ class Fleet:
         """Something changed for all of them."""
         for keeper in self._keepers.values():
             keeper.agent.wake.set()
+
+    def clock_jumped(self, by: timedelta) -> None:
+        """The clock was set by so much."""
+        for keeper in self._keepers.values():
+            keeper.clock_jumped(by)
+        self.wake_all()
 
     def begin(self) -> None:
         """Keepers start keeping."""

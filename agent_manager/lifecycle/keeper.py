@@ -3,19 +3,32 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import uuid4
 
 import structlog
 
-from agent_manager.healing import incidents
+from agent_manager.healing import incidents, maintenance
 from agent_manager.healing.backoff import remembered
 from agent_manager.healing.verdict import Fit, Sick
+from agent_manager.healing.withholding import FleetUnwell, NeedsOthers, OutOfEarshot, UnderMaintenance, Withheld, money_spent
 from agent_manager.lifecycle import telling
 from agent_manager.lifecycle.agent import Agent
 from agent_manager.lifecycle.jobs import Job, Outcome, Refused
-from agent_manager.lifecycle.reconcile import Alive, Circumstances, Ended, GiveUp, Leave, Restart, Seen, Start, Stop, decide
+from agent_manager.lifecycle.reconcile import (
+    Alive,
+    Circumstances,
+    Ended,
+    GiveUp,
+    Leave,
+    Restart,
+    Seen,
+    Start,
+    Stop,
+    decide,
+    standing,
+)
 from agent_manager.outbox import audit_record, event_record
 from service.instruments import DETECT_SECONDS, LOOP_ERRORS, RECOVER_SECONDS, RESTARTS
 
@@ -39,6 +52,7 @@ class Keeper:
         self._draw = agent.world.draw()
         self._verify_by: datetime | None = None
         self._acted_at: datetime | None = None
+        self._withheld: type[Withheld] | None = None
 
     def submit(self, job: Job) -> bool:
         """Queues a command; False when too many wait already."""
@@ -47,6 +61,14 @@ class Keeper:
         self._jobs.append(job)
         self.agent.wake.set()
         return True
+
+    def clock_jumped(self, by: timedelta) -> None:
+        """The clock was set by so much."""
+        self.agent.clock_jumped(by)
+        if self._verify_by is not None:
+            self._verify_by += by
+        if self._acted_at is not None:
+            self._acted_at += by
 
     def has_waiting(self) -> bool:
         """Whether another command waits behind the present one."""
@@ -106,7 +128,12 @@ class Keeper:
         self._follow(seen, now)
         state = agent.state
         assert state is not None
-        decision = decide(state.desired, seen, self._circumstances(), now)
+        assert agent.record is not None
+        stands = standing(state.desired, seen, state.recent_restarts, gave_up=state.gave_up)
+        agent.world.roll.stands(agent.key, stands, agent.record.dependencies)
+        withheld = await self._why_not(seen, now)
+        decision = decide(state.desired, seen, self._circumstances(withheld), now)
+        self._tell_withheld(decision.withheld if isinstance(decision, Leave) else None, now)
         wake_at: datetime | None = None
         match decision:
             case Leave():
@@ -124,7 +151,50 @@ class Keeper:
         agent.show_status()
         return wake_at
 
-    def _circumstances(self) -> Circumstances:
+    async def _why_not(self, seen: Seen, now: datetime) -> Withheld | None:
+        """What speaks against restarting an agent that is in trouble."""
+        agent = self.agent
+        state, record, roll = agent.state, agent.record, agent.world.roll
+        assert state is not None
+        assert record is not None
+        verdict = seen.verdict if isinstance(seen, Alive) else None
+        if not isinstance(seen, Ended) and not isinstance(verdict, Sick):
+            return None
+        until = maintenance.ends_at(record.maintenance, state.maintenance_until, now)
+        if until is not None:
+            return UnderMaintenance(until)
+        if down := roll.down(agent.key):
+            return NeedsOthers(down)
+        if spent := money_spent(agent.world.flags.values(), record, now):
+            return spent
+        if isinstance(verdict, Sick) and verdict.absent and await agent.reachable():
+            return OutOfEarshot()
+        unwell = roll.unwell()
+        gone = isinstance(seen, Ended) or (isinstance(verdict, Sick) and verdict.ended)
+        if unwell is None or (gone and not state.recent_restarts) or roll.trial_due(now):
+            return None
+        return FleetUnwell(*unwell)
+
+    def _tell_withheld(self, withheld: Withheld | None, now: datetime) -> None:
+        """Says once that nothing is done about it, and why."""
+        kind = None if withheld is None else type(withheld)
+        agent = self.agent
+        if kind is self._withheld and (kind is not None or agent.state is None or agent.state.withheld is None):
+            return
+        self._withheld = kind
+        if withheld is None:
+            agent.note(withheld=None)
+            return
+        log.warning("healing.withheld", agent_id=agent.agent_id, reason=withheld.reason)
+        agent.note(withheld=withheld.reason)
+        self._record("withhold", success=True, reason=withheld.reason, cause="healing")
+        roll = agent.world.roll
+        if isinstance(withheld, FleetUnwell) and not roll.held:
+            roll.held = True
+            assert agent.record is not None
+            agent.world.outbox.put(event_record(telling.fleet_unwell(agent.record, withheld, roll.limits, now)))
+
+    def _circumstances(self, withheld: Withheld | None) -> Circumstances:
         agent = self.agent
         state, record = agent.state, agent.record
         assert state is not None
@@ -139,6 +209,8 @@ class Keeper:
             has_manifest=agent.has_manifest,
             patience=agent.patience,
             silence=agent.silence,
+            awake_since=agent.world.awake_since(),
+            withheld=withheld,
         )
 
     def _follow(self, seen: Seen, now: datetime) -> None:
@@ -149,7 +221,8 @@ class Keeper:
         assert record is not None
         incident = state.incident
         verdict = seen.verdict if isinstance(seen, Alive) else None
-        if state.desired == "running" and not incidents.is_open(incident):
+        quiet = maintenance.ends_at(record.maintenance, state.maintenance_until, now) is not None
+        if state.desired == "running" and not quiet and not incidents.is_open(incident):
             began = None
             if isinstance(verdict, Sick):
                 began, reason = verdict.began_at, verdict.reason
@@ -191,6 +264,7 @@ class Keeper:
         state = agent.state
         assert state is not None
         RESTARTS.labels(agent.agent_id, decision.cause).inc()
+        agent.world.roll.tried(began)
         log.warning("healing.restart", agent_id=agent.agent_id, reason=decision.reason, attempt=decision.attempt)
         cleared = await agent.clear_faults() if decision.cause == "unhealthy" else ()
         why = telling.healed(decision.reason)

@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from agent_manager.healing.backoff import Exhausted, next_restart
+from agent_manager.healing.roll import Standing
 from agent_manager.healing.verdict import Fit, Mending, Sick, Unknown, Verdict
+from agent_manager.healing.withholding import MoneySpent, UnderMaintenance, Withheld
 from schemas.sections import AgentStatus
 from schemas.state import HealingConfig
 
@@ -59,6 +61,10 @@ class Circumstances:
     """How long a new instance may take to become HEALTHY before its probes are held against it."""
     silence: timedelta
     """How long a sidecar may take to answer at all."""
+    awake_since: datetime | None = None
+    """When we last came back from being away: what should have happened meanwhile may not have."""
+    withheld: Withheld | None = None
+    """What speaks against a restart now, though the backoff may allow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ class Leave:
     reason: str
     wake_at: datetime | None = None
     """Look again then, if nothing else happens."""
+    withheld: Withheld | None = None
+    """A restart would be due, were it not for this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +131,9 @@ def decide(desired: Desired, seen: Seen, given: Circumstances, now: datetime) ->
 
 def _alive(seen: Alive, given: Circumstances, now: datetime) -> Decision:
     sick = seen.verdict
+    since = seen.since if given.awake_since is None else max(seen.since, given.awake_since)
     if not isinstance(sick, Sick):
-        if seen.confirmed or now < seen.since + given.silence:
+        if seen.confirmed or now < since + given.silence:
             return Leave(sick.reason)
         sick = Sick("its sidecar does not answer", seen.since)
     if not given.healing_enabled:
@@ -133,20 +142,44 @@ def _alive(seen: Alive, given: Circumstances, now: datetime) -> Decision:
         return Leave(f"{sick.reason}; gave up, a person's start or recover resumes")
     if not given.has_manifest:
         return Leave(f"{sick.reason}; its manifest is gone")
+    if sick.stuck and not given.policy.restart_when_stuck:
+        return Leave(f"{sick.reason}; healing.restart_when_stuck is off")
     if sick.absent and not given.calm:
         return Leave("silence is not held against it: the manager itself has only just been (re)connected")
-    if not seen.was_fit and not sick.ended and now < seen.since + given.patience:
-        return Leave("still coming up", wake_at=seen.since + given.patience)
+    if not seen.was_fit and not sick.ended and now < since + given.patience:
+        return Leave("still coming up", wake_at=since + given.patience)
     return _again(sick.reason, "unhealthy", given, now)
 
 
 def _again(reason: str, cause: Literal["unhealthy", "ended"], given: Circumstances, now: datetime) -> Decision:
+    if given.withheld is not None:
+        until = given.withheld.until if isinstance(given.withheld, UnderMaintenance | MoneySpent) else None
+        return Leave(f"{reason}; not restarted: {given.withheld.reason}", wake_at=until, withheld=given.withheld)
     allowed = next_restart(given.restarts, given.policy, given.draw, now)
     if isinstance(allowed, Exhausted):
         return GiveUp(f"{reason}; {allowed.reason}", allowed.restarts)
     if now < allowed.due_at:
         return Leave(f"{reason}; waiting before restart {allowed.attempt + 1}", wake_at=allowed.due_at)
     return Restart(reason, cause, allowed.attempt + 1)
+
+
+def standing(desired: Desired, seen: Seen, restarts: tuple[datetime, ...], *, gave_up: bool) -> Standing:
+    """How the agent stands in the eyes of the others."""
+    if desired == "stopped":
+        return "down"
+    if gave_up:
+        return "trouble"
+    match seen:
+        case Absent():
+            return "down"
+        case Ended():
+            return "trouble" if restarts else "gone"
+        case Alive(verdict=Sick(ended=True)):
+            return "trouble" if restarts else "gone"
+        case Alive(verdict=Sick()):
+            return "trouble"
+        case Alive():
+            return "well"
 
 
 def status_of(seen: Seen, *, gave_up: bool) -> tuple[AgentStatus, str]:

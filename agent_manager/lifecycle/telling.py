@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from agent_manager.healing.roll import FleetLimits
+from agent_manager.healing.withholding import FleetUnwell
 from schemas.commands import AuditRecord
 from schemas.events import Event
 from schemas.ids import derived_id
@@ -52,6 +54,29 @@ def gave_up(record: AgentRecord, reason: str, restarts: int, at: datetime) -> Ev
             current_value=float(restarts),
             sent_at=at,
             message=f"self-healing of {record.agent_id} gave up: {reason}"[:8192],
+        ),
+        attributes={},
+    )
+
+
+def fleet_unwell(record: AgentRecord, why: FleetUnwell, limits: FleetLimits, at: datetime) -> Event:
+    """``alert.emitted``: so many agents are in trouble that restarting them is held back; told by the first that is."""
+    cause = ("fleet_unhealthy", record.tenant_id, record.agent_id, at.isoformat())
+    return Event(
+        event_version="v1",
+        event_id=derived_id("alert.emitted", *cause),
+        event_type="alert.emitted",
+        occurred_at=at,
+        tenant=_tenant(record),
+        run=Run(agent_id=record.agent_id),
+        alert=Alert(
+            alert_id=str(derived_id(*cause)),
+            type="fleet_unhealthy",
+            severity="critical",
+            threshold=limits.share,
+            current_value=why.trouble / why.of,
+            sent_at=at,
+            message=f"self-healing holds back: {why.reason}. One agent is tried every {limits.trial.total_seconds():g} s",
         ),
         attributes={},
     )

@@ -18,6 +18,7 @@ Tone = Literal["good", "bad", "warn", "idle", "unknown"]
 
 _RANKS: Final[dict[str, int]] = {
     "UNHEALTHY": 0,
+    "STUCK": 0,
     "RECOVERING": 2,
     "ERROR": 1,
     "UNKNOWN": 3,
@@ -27,6 +28,7 @@ _RANKS: Final[dict[str, int]] = {
 }
 _TONES: Final[dict[str, Tone]] = {
     "UNHEALTHY": "bad",
+    "STUCK": "bad",
     "ERROR": "bad",
     "RECOVERING": "warn",
     "STARTING": "warn",
@@ -191,10 +193,12 @@ def card(parts: AgentParts, now_ms: int) -> dict[str, Any]:
     elif head == "HEALTHY" and faults:
         rank = 4
     reason = ""
-    if observation is not None and head in {"UNHEALTHY", "RECOVERING"}:
+    if observation is not None and head in {"UNHEALTHY", "STUCK", "RECOVERING"}:
         reason = observation.reason
     elif state is not None and head != "HEALTHY":
         reason = state.reason
+    if state is not None and state.withheld and head not in {"HEALTHY", "STOPPED"}:
+        reason = f"{reason}; not restarted: {state.withheld}" if reason else state.withheld
     name = (record.name if record else None) or (observation.name if observation else None) or parts.agent_id
     told = (part.version for part in (observation, state, record) if part is not None)
     version = next((one for one in told if one and one != UNKNOWN_VERSION), None)

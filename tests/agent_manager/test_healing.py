@@ -189,10 +189,12 @@ async def test_a_recovery_that_does_not_reach_healthy_says_so(world: World) -> N
 
 
 async def test_silence_heard_right_after_a_start_is_not_healed_until_the_grace_is_over(world: World) -> None:
-    write_manifest(world.agents, "one")
+    write_manifest(world.agents, "one", stop_timeout_s=0.5)
     await world.start()
-    await healthy(world)
+    state = await healthy(world)
     await world.stop()
+    assert state.pid is not None
+    os.kill(state.pid, signal.SIGSTOP)
     world.options = {"grace_s": 1.5}
     await world.start()
     began = asyncio.get_running_loop().time()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +56,8 @@ class World:
     agents: Path
     options: dict[str, Any] = field(default_factory=dict)
     line: CommandLine = line
+    clock: Callable[[], datetime] = now
+    """The manager's clock."""
     manager: Manager | None = None
     _stop: asyncio.Event | None = None
     _task: asyncio.Task[None] | None = None
@@ -72,7 +75,7 @@ class World:
         return ManagerSettings(**(quick | self.options))
 
     async def start(self) -> None:
-        self.manager = manager = Manager(self.settings(), self.server.settings(), line=self.line)
+        self.manager = manager = Manager(self.settings(), self.server.settings(), line=self.line, clock=self.clock)
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(manager.run(self._stop))
         task = self._task

@@ -126,6 +126,36 @@ def healing(
     telling.tell(data, [agent], tenant, "set_healing", {"enabled": switch == "on"}, timeout_s=timeout, as_json=as_json)
 
 
+@app.command(
+    epilog="Examples: agentops agents maintenance chat-service --for 2h --reason 'new disk' · agentops agents maintenance --all --end"
+)
+def maintenance(
+    agents: AgentIds = None,
+    everyone: All = False, tag: Tags = None,
+    lasting: Annotated[str, typer.Option("--for", help="How long: 30m, 2h, 1d.")] = "1h",
+    end: Annotated[bool, typer.Option("--end", help="End it now.")] = False,
+    reason: Annotated[str | None, typer.Option("--reason", help="Kept in the audit trail.", show_default=False)] = None,
+    data: Data = None, tenant: OneTenant = None, timeout: Timeout = 30, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Leave agents alone for a while: no self-healing, no incidents."""
+    from datetime import UTC, datetime, timedelta
+
+    from agent_manager.cli.fleet import telling
+    from agent_manager.cli.fleet.bulk import Everyone, Tagged
+    from agent_manager.cli.when import NotATimeError, seconds
+
+    if sum(map(bool, (agents, everyone, tag))) != 1:
+        advice = "Name them (`agentops agents maintenance chat-service`), or give --tag, or --all"
+        raise CommandFailedError("which agents?", advice, code=2)
+    try:
+        until = datetime.now(UTC) + timedelta(seconds=seconds(lasting))
+    except (NotATimeError, OverflowError) as error:
+        raise CommandFailedError(f"--for: {error}", code=2) from error
+    params = ({} if end else {"until": until.isoformat()}) | ({"reason": reason} if reason else {})
+    meant = agents or (Tagged(tuple(tag)) if tag else Everyone())
+    telling.tell(data, meant, tenant, "set_maintenance", dict(params), timeout_s=timeout, as_json=as_json)
+
+
 @app.command(epilog="Example: agentops agents logs chat-service --follow")
 def logs(
     agent: AgentId,

@@ -120,8 +120,17 @@ def agent(row: AgentRow, now: datetime) -> Finding:
             f"Read `agentops agents logs {row.agent_id}`, then `agentops agents recover {row.agent_id}`",
         )
     if row.health == "UNHEALTHY":
+        if row.withheld and row.healing:
+            return Finding(part, "problem", f"UNHEALTHY{since}{why}", f"Healing holds back: {row.withheld}")
         advice = "Healing is under way" if row.healing else f"Healing is off: `agentops agents recover {row.agent_id}`"
         return Finding(part, "problem", f"UNHEALTHY{since}{why}", advice)
+    if row.health == "STUCK":
+        return Finding(
+            part,
+            "problem",
+            f"STUCK{since}{why}",
+            f"See `agentops query runs --agent {row.agent_id}`, or `agentops agents restart {row.agent_id}`",
+        )
     if row.health is None:
         return Finding(
             part,

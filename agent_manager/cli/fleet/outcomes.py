@@ -83,6 +83,9 @@ def _success(command: str, result: Mapping[str, Any], now: datetime) -> str:
             return _cleared(result)
         case "set_healing":
             return f"self-healing {'on' if result.get('healing_enabled') else 'off'}"
+        case "set_maintenance":
+            until = readable.instant(result.get("maintenance_until"))
+            return "maintenance ended" if until is None else f"left alone until {readable.short_clock(until, now)}"
         case _ if command in _REGISTRY:
             return _registry(command, result)
         case _:

@@ -59,6 +59,10 @@ class AgentRow:
     restarts: int
     gave_up: bool
     healing: bool | None
+    withheld: str | None
+    """Why it is in trouble and yet not restarted now."""
+    maintenance_until: datetime | None
+    """Until when a person asked that it be left alone."""
     faults: tuple[str, ...]
     """Kinds of the faults asked for and not yet past their deadline."""
     incident_reason: str | None
@@ -143,6 +147,8 @@ def agent_row(key: str, fleet: Fleet, now: datetime) -> AgentRow:
         restarts=state.restarts if state else 0,
         gave_up=state.gave_up if state else False,
         healing=state.healing_enabled if state else record.healing.enabled if record else None,
+        withheld=state.withheld if state else None,
+        maintenance_until=state.maintenance_until if state else None,
         faults=tuple(fault.kind for fault in standing(fleet.faults.get(key), now)),
         incident_reason=incident.reason if incident else None,
         incident_action=incident.action if incident else None,
@@ -159,7 +165,7 @@ def agent_row(key: str, fleet: Fleet, now: datetime) -> AgentRow:
     )
 
 
-_WORST_FIRST = {"UNHEALTHY": 0, "RECOVERING": 1, None: 2, "HEALTHY": 3}
+_WORST_FIRST = {"UNHEALTHY": 0, "STUCK": 0, "RECOVERING": 1, None: 2, "HEALTHY": 3}
 
 
 def agent_rows(fleet: Fleet, now: datetime, tenant: str | None = None) -> list[AgentRow]:

@@ -79,6 +79,8 @@ def agent_facts(row: AgentRow, now: datetime) -> list[tuple[str, str]]:
         ("spool", _spool(row)),
         ("restarts", f"{row.restarts}{', gave up' if row.gave_up else ''}"),
         ("self-healing", readable.NOTHING if row.healing is None else "on" if row.healing else "off"),
+        ("maintenance", f"until {readable.clock(row.maintenance_until)}" if row.maintenance_until else readable.NOTHING),
+        ("not restarted", row.withheld or readable.NOTHING),
         ("faults", ", ".join(row.faults) or "none"),
         ("last incident", _incident(row)),
         *_on_cloud_run(row),
