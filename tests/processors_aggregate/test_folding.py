@@ -164,6 +164,21 @@ def test_folding_at_any_moment_changes_no_answer(
             warehouse.close()
 
 
+def test_calls_of_the_part_of_an_hour_that_the_day_begins_with_are_told_of(tmp_path: Path) -> None:
+    """Of an agent that has no runs."""
+    at = NOW - timedelta(hours=24)
+    call = accepted("model_call.completed", at=at, received=at, run={"agent_id": "a", "run_id": "r"}, model_call={"model_call_id": "c", "provider": "p", "model": "m", "latency_ms": 3.0})  # fmt: skip
+    warehouse = Warehouse.open(tmp_path / "w.duckdb", NOW)
+    try:
+        store(warehouse, [call, charge(call, "0.1")], 1)
+        before = said(warehouse, "fleet", {"limit": 100})
+        warehouse.fold()
+        assert afresh(warehouse, "fleet", {"limit": 100}) == before
+        assert before[0]["latency_p50_ms"] == pytest.approx(3.0, rel=0.05)
+    finally:
+        warehouse.close()
+
+
 def sums(warehouse: Warehouse) -> dict[str, list[tuple[Any, ...]]]:
     """All sums, in an order of their own."""
     with warehouse.cursor() as cursor:

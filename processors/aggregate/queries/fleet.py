@@ -165,14 +165,13 @@ def _begun() -> Iterator[str]:
     Each tells whether its bucket is of runs. Calls of agents that have runs in the sums have none.
     """
     for table, stream, told in agent_sums.told():
-        if not any(name in FIGURES for name in told):
-            continue
         within = f"{_BEFORE} AND stream_sequence <= $folded_{stream}"
-        bucket = bucket_of(told[_RUNS]) if _RUNS in told else "NULL::SMALLINT"
-        yield (
-            f"SELECT tenant_id, agent_id, {_RUNS in told}, {bucket} AS bucket, count(*), {_told_of(told)} "  # noqa: S608
-            f"FROM {table} WHERE {within} GROUP BY tenant_id, agent_id, bucket"
-        )
+        if any(name in FIGURES for name in told):
+            bucket = bucket_of(told[_RUNS]) if _RUNS in told else "NULL::SMALLINT"
+            yield (
+                f"SELECT tenant_id, agent_id, {_RUNS in told}, {bucket} AS bucket, count(*), {_told_of(told)} "  # noqa: S608
+                f"FROM {table} WHERE {within} GROUP BY tenant_id, agent_id, bucket"
+            )
         if _CALLS in told:
             yield (
                 f"SELECT tenant_id, agent_id, false, {bucket_of(told[_CALLS])} AS bucket, count(*), {_told_of({})} "  # noqa: S608
