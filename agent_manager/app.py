@@ -48,6 +48,7 @@ from service import logs
 from service.door import HealthDoor
 from service.instruments import LOOP_ERRORS
 from service.leaving import UNUSABLE
+from service.running import end, run
 from service.signals import stop_event
 from streams import topology
 from streams.broker import broker
@@ -203,8 +204,7 @@ class Manager:
             await stop.wait()
         finally:
             log.info("manager.stopping", agents="stop too" if settings.stop_agents else "run on")
-            subscribing.cancel()
-            await asyncio.gather(subscribing, return_exceptions=True)
+            await end([subscribing], 1.0)
             await _within(2.0, nats_broker.stop(), "broker")
             await desk.close()
             await fleet.close()
@@ -212,9 +212,7 @@ class Manager:
                 await fleet.stop_agents(settings.stop_within_s)
             stored = [states.stored(key, 1.0) for key in states.known()]
             await asyncio.gather(*stored, outbox.drained(1.0))
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks, 2.0)
             log.info("manager.stopped")
 
     async def _subscribe(self, client: Client, nats_broker: NatsBroker) -> None:
@@ -280,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         await Manager(settings, NatsSettings()).run(stop_event())
 
     try:
-        asyncio.run(serve())
+        run(serve())
     except (AlreadyRunningError, JournalError, OSError) as error:
         print(f"agent_manager: {error}", file=sys.stderr)
         return UNUSABLE if isinstance(error, JournalError) else 1

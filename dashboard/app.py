@@ -12,6 +12,7 @@ import structlog
 
 from dashboard.settings import LOOPBACK, DashboardSettings
 from service import logs
+from service.running import run
 from service.signals import stop_event
 from streams.settings import NatsSettings
 
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logs.configure("dashboard")
     try:
-        asyncio.run(serve(settings.model_copy(update={"host": given.host, "port": given.port}), NatsSettings()))
+        run(serve(settings.model_copy(update={"host": given.host, "port": given.port}), NatsSettings()))
     except CannotServeError as error:
         print(f"dashboard: {error}", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ import uvloop
 
 from processors.runner import ALL, RunnerSettings, serve
 from service import logs
+from service.running import run
 from streams.connect import CannotConnectError
 from streams.settings import NatsSettings
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = RunnerSettings(**{key: value for key, value in overrides.items() if value is not None})
     logs.configure("processors" if names == ALL else "processors-" + "-".join(names))
     try:
-        uvloop.run(serve(names, settings, NatsSettings()))
+        run(serve(names, settings, NatsSettings()), loop_factory=uvloop.new_event_loop)
     except (CannotConnectError, OSError, ValueError) as error:
         # ValueError: settings or rules that cannot be used say themselves what is wrong.
         print(f"processors: {error}", file=sys.stderr)

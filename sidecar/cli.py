@@ -1,7 +1,6 @@
 """The command line of a sidecar: ``python -m sidecar``, ``agentops sidecar``."""
 
 import argparse
-import asyncio
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from schemas.errors import field_errors
 from service import logs
+from service.running import run
 from sidecar.app import serve
 from sidecar.listener import CannotStartError
 from sidecar.settings import SidecarSettings
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = read(sys.argv[1:] if argv is None else argv)
     logs.configure("sidecar")
     try:
-        asked = asyncio.run(serve(settings, NatsSettings()))
+        asked = run(serve(settings, NatsSettings()))
     except CannotStartError as error:
         print(f"sidecar of {settings.agent_id}: {error}", file=sys.stderr)
         return 1

@@ -1,8 +1,10 @@
 """FastStream's broker under our connection policy: the same options, the same login, the same tolerance as every client."""
 
 import logging
+from types import TracebackType
 from typing import Any, Final
 
+import nats.errors
 from faststream.nats import NatsBroker
 from faststream.nats.security import NatsCredentials, NatsSecurity, NatsToken, NatsUserPassword
 from nats.aio.client import Client
@@ -21,6 +23,23 @@ class TolerantBroker(NatsBroker):
         await client.connect(**self._connection_kwargs)
         self.config.connect(client)
         return client
+
+    async def stop(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        """Stops its subscribers and drains; a connection that is broken has nothing to drain, and is closed."""
+        client = self._connection
+        try:
+            await super().stop(exc_type, exc_val, exc_tb)
+        except nats.errors.Error:
+            if client is None or client.is_connected:
+                raise
+        finally:
+            if client is not None and not client.is_closed and not client.is_connected:
+                await client.close()
 
 
 def _security(settings: NatsSettings) -> NatsSecurity:

@@ -1,7 +1,6 @@
 """The command line of a gateway: ``python -m sidecar.gateway``, ``agentops gateway``."""
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from schemas.errors import field_errors
 from service import logs
+from service.running import run
 from sidecar.gateway.settings import PORT, GatewaySettings
 from sidecar.listener import CannotStartError
 from streams.settings import NatsSettings
@@ -66,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sidecar.gateway.app import serve  # noqa: PLC0415
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            asked = runner.run(serve(settings, NatsSettings()))
+        asked = run(serve(settings, NatsSettings()), loop_factory=uvloop.new_event_loop)
     except CannotStartError as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 1
