@@ -6,7 +6,7 @@ batch is refused whole when another instance has corrected anything since: then 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
@@ -28,7 +28,7 @@ from service.instruments import LEDGER_ENTRIES
 from streams import subjects, topology
 from streams.covering import CoveredWriter, FencedError, Outgoing
 from streams.messages import CONTENT_TYPE, EVENT_COUNT, NDJSON
-from streams.micro_batches import lines, split
+from streams.micro_batches import MAX_BATCH_LINES, lines, split
 
 log = structlog.get_logger(__name__)
 
@@ -36,13 +36,21 @@ INPUT: Final = "corrections"
 """What coverage records name as their input: requests, counted from 1."""
 _READING: Final = 32
 _ATTEMPTS: Final = 20
+_MOST: Final = MAX_BATCH_LINES // 2
+"""Corrections in one message: of two entries each."""
 
 
-def corrections_of(tenant: str, day: str, entries: Sequence[LedgerEntry], last: int) -> list[Outgoing]:
-    """What stores corrections of a tenant's day, on condition that ``last`` is still the newest message that corrects any of it."""
+def corrections_of(tenant: str, day: str, corrections: Iterable[Sequence[LedgerEntry]], last: int) -> list[Outgoing]:
+    """What stores corrections of a tenant's day, on condition that ``last`` is still the newest message that corrects any of it.
+
+    The entries of one correction are in one message: whatever becomes of a batch, no entry is reversed and not charged anew.
+    """
+    each = (b"\n".join(entry.model_dump_json(exclude_none=True).encode() for entry in entries) for entries in corrections)
     made = [
-        Outgoing(subjects.ledger_corrections(tenant, day), part.data, {CONTENT_TYPE: NDJSON, EVENT_COUNT: str(part.count)})
-        for part in split(entry.model_dump_json(exclude_none=True).encode() for entry in entries)
+        Outgoing(
+            subjects.ledger_corrections(tenant, day), part.data, {CONTENT_TYPE: NDJSON, EVENT_COUNT: str(len(lines(part.data)))}
+        )
+        for part in split(each, max_lines=_MOST)
     ]
     first = made[0]
     fenced = {**first.headers, Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(last)}
@@ -89,7 +97,8 @@ class Corrections:
                 left.append(found)
             else:
                 made.append(found)
-        if made:
+        # What a torn batch left is covered, although nothing may be left to correct.
+        if made or self._writer.torn_until:
             await self._store(made, {day: found.last for day, found in days.items()})
         before = sum((one.original.cost_usd for one in made), Decimal(0))
         after = sum((one.adjustment.cost_usd for one in made if one.adjustment is not None), Decimal(0))
@@ -98,12 +107,12 @@ class Corrections:
         )
 
     async def _store(self, made: Sequence[Correction], lasts: Mapping[str, int]) -> None:
-        written: dict[tuple[str, str], list[LedgerEntry]] = defaultdict(list)
+        written: dict[tuple[str, str], list[tuple[LedgerEntry, ...]]] = defaultdict(list)
         for one in made:
-            written[one.original.tenant_id, day_of(one.original)] += one.entries()
+            written[one.original.tenant_id, day_of(one.original)].append(one.entries())
         # What recognises calls corrects entries too: of each day nothing may have been written since it was read.
-        outputs = [out for (tenant, day), entries in written.items() for out in corrections_of(tenant, day, entries, lasts[day])]
-        entries = sum(map(len, written.values()))
+        outputs = [out for (tenant, day), each in written.items() for out in corrections_of(tenant, day, each, lasts[day])]
+        entries = sum(len(one.entries()) for one in made)
         number = self._writer.position.covered + 1
         await self._writer.commit(
             outputs,

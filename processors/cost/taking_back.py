@@ -43,7 +43,9 @@ class TakenBack:
     def outputs(self) -> list[Outgoing]:
         """What stores them."""
         return [
-            out for (tenant, day), (last, entries) in self.reversals.items() for out in corrections_of(tenant, day, entries, last)
+            out
+            for (tenant, day), (last, entries) in self.reversals.items()
+            for out in corrections_of(tenant, day, ((entry,) for entry in entries), last)
         ]
 
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
-from processors.cost import snapshot
+from processors.cost import corrections, snapshot
 from processors.cost.app import attach
 from processors.cost.corrected import Day
 from processors.cost.correcting import Correction, correct
@@ -33,15 +33,18 @@ from schemas.prices.finding import PriceBook
 from schemas.prices.overrides import Override, Revision, revision_key
 from schemas.prices.rates import Rates
 from streams import subjects
+from streams.connect import connect
 from streams.embedded import EmbeddedServer
 from streams.kv import TypedBucket
 from streams.messages import CONTENT_TYPE, NDJSON
 from streams.micro_batches import lines
 from streams.publish import publish
+from tests.conftest import until
 from tests.processors_cost.test_cost import SUBJECT, priced
 from tests.processors_cost.test_entries import RECEIVED, TOLERANCE, accepted_line
 from tests.processors_validate.running import ledger, messages, running
 from tests.processors_validate.test_killed import child
+from tests.streams.tearing import Tearing
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DEFAULT = snapshot.default()
@@ -318,6 +321,29 @@ async def test_kill_nine_of_cost_while_it_corrects_and_asking_again_corrects_eve
     assert kills >= 3
     once_each(await ledger(client), 1000)
     assert await total(client) * 2 == before
+
+
+@pytest.mark.parametrize(("whole", "stand"), [(False, 9), (True, 20)], ids=["half of it stands", "its record lacks"])
+async def test_a_torn_batch_leaves_no_entry_reversed_and_not_charged_anew_and_asking_again_completes_it(
+    whole: bool, stand: int, server: EmbeddedServer, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = await charges(server, client, tmp_path, 20)
+    before, own = await total(client), await connect(server.settings(), "writer")
+    monkeypatch.setattr(corrections, "_MOST", 3)
+    tearing = Tearing("cost", deadly=True, partition=CORRECTIONS, whole=whole)
+    tearing.install(monkeypatch)
+    dying = asyncio.create_task(Corrections(own, "one").carry_out(request("reprice", every, NEW.version), NEW, "one", NOW))
+    await asyncio.wait_for(tearing.happened.wait(), 10)
+    await until(lambda: own.is_closed, "the writer is gone")
+    dying.cancel()
+    once_each(await ledger(client), stand)
+    assert await total(client) == before * (40 - stand) / 40, "what stands costs half"
+    answer = await Corrections(client, "two").carry_out(request("reprice", every, NEW.version), NEW, "two", NOW)
+    assert (answer.corrected, Counter(left.outcome for left in answer.left)) == (20 - stand, {"already": stand})
+    once_each(await ledger(client), 20)
+    assert await total(client) * 2 == before
+    (record,) = [Coverage.model_validate_json(m.data) for m in await messages(client, "LEDGER", f"covered.cost.{CORRECTIONS}")]
+    assert (record.valid, sum(part.events for part in record.torn or ())) == (40, 2 * stand)
 
 
 async def test_what_is_not_in_the_ledger_or_another_tenants_is_missing_and_the_rest_is_corrected(

@@ -37,6 +37,8 @@ class Tearing:
     """Whether the writer never learns of it: its connection is gone, with its lease, and it does nothing more."""
     partition: int = 0
     armed: bool = True
+    whole: bool = False
+    """Whether every output is stored, and only the record is not."""
     happened: asyncio.Event = field(default_factory=asyncio.Event)
     stored: int = 0
 
@@ -50,7 +52,7 @@ class Tearing:
             if not (self.armed and mine and len(outputs) > 1):
                 return await original(writer, sending)
             self.armed = False
-            part = outputs[: len(outputs) // 2]
+            part = outputs if self.whole else outputs[: len(outputs) // 2]
             await store_part(writer._client, torn_id(sending.coverage), part)
             self.stored = len(part)
             self.happened.set()
