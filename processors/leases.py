@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,11 @@ def here() -> Place:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return Place("/".join(parts), os.getpid())
+
+
+def since_boot_s() -> float:
+    """Seconds that also pass while the machine sleeps, where the system tells them: others go on meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
 def is_alive(pid: int) -> bool:
@@ -95,7 +101,7 @@ class Leases:
     def sure(self, partition: int) -> bool:
         """Whether it has the partition beyond doubt: also a process that hung knows at once when it wakes up."""
         key = str(partition)
-        return key in self._held and time.monotonic() - self._renewed_at[key] < SURE_S
+        return key in self._held and since_boot_s() - self._renewed_at[key] < SURE_S
 
     def held(self) -> set[int]:
         """The partitions of this instance."""
@@ -144,7 +150,7 @@ class Leases:
         if isinstance(answer, Taken):
             return False
         lease = Lease(instance=self._instance, since=datetime.now(UTC), host=self._me.host, pid=self._me.pid)
-        asked_at = time.monotonic()
+        asked_at = since_boot_s()
         try:
             async with asyncio.timeout(_REQUEST_S):
                 revision = await self._bucket.update(self._key(key), lease, answer.revision)
@@ -212,7 +218,7 @@ class Leases:
 
     async def _renewed(self, key: str) -> bool:
         lease, revision = self._held[key]
-        asked_at = time.monotonic()
+        asked_at = since_boot_s()
         try:
             async with asyncio.timeout(_REQUEST_S):
                 self._held[key] = lease, await self._bucket.update(self._key(key), lease, revision)
