@@ -1,11 +1,11 @@
-"""API keys of the direct doors: how a key is spelled, and what is kept of it. The key itself is kept nowhere.
+"""API keys of doors and of the REST API: how a key is spelled, and what is kept of it. The key itself is kept nowhere.
 
 A key is ``agentops_<key id>_<secret>``: the id finds the record, the secret is 256 random bits. What is kept is the SHA-256 of the
 whole: a slow hash protects what people think up, and nobody guesses 256 random bits, so it would only make every request slow.
 """
 
 from hashlib import sha256
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -16,15 +16,24 @@ PREFIX: Final = "agentops"
 KEY_ID_LENGTH: Final = 12
 _LONGEST: Final = 200
 
+KeyRole = Literal["sender", "viewer", "operator", "admin"]
+"""``sender``: for events and OTLP, at gateways. The others are for the REST API: they read; command agents; change what agents are.
+
+A key is for one or the other: what an agent carries about opens nothing but the doors.
+"""
+PEOPLE: Final[frozenset[KeyRole]] = frozenset(("viewer", "operator", "admin"))
+SENDERS: Final[frozenset[KeyRole]] = frozenset(("sender",))
+
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ApiKey(Lenient):
-    """Bucket ``api_keys``, key ``<tenant>.<key_id>``: who may send events for the tenant. Written by people, followed by gateways."""
+    """Bucket ``api_keys``, key ``<tenant>.<key_id>``: who may do what for the tenant. Written by people, followed by gateways and APIs."""
 
     key_id: Token
     tenant_id: Token
     name: Name
+    role: KeyRole = "sender"
     digest: Digest
     """SHA-256 of the whole key, in hexadecimal."""
     last_four: Annotated[str, StringConstraints(min_length=4, max_length=4)]

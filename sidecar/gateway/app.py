@@ -8,19 +8,19 @@ from typing import Final
 import structlog
 import uvicorn
 
+from service.bodies import Holding
+from service.patience import Patience, patient
 from service.signals import stop_event
 from sidecar.content import IN_FORCE, NATS
 from sidecar.gateway.application import application
-from sidecar.gateway.bodies import Holding
 from sidecar.gateway.doors import Doors
-from sidecar.gateway.keys import KeyRing, KeyWatch
 from sidecar.gateway.otlp import GatewayOtlp
-from sidecar.gateway.patience import Patience, patient
 from sidecar.gateway.publishing import PublishingIntake
 from sidecar.gateway.rates import Rates
 from sidecar.gateway.settings import GatewaySettings
 from sidecar.listener import CannotStartError
 from sidecar.shipping import Nats
+from streams.api_keys import KeyRing, KeyWatch
 from streams.content import PolicyWatch
 from streams.settings import NatsSettings
 

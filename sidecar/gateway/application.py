@@ -10,11 +10,11 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
 from schemas.events import Event
+from service.described import rendered
 from service.door import Readiness, readiness_answer
 from service.instruments import LOOP_ERRORS, REGISTRY
 from sidecar.gateway.answers import Receipt, Refusal
 from sidecar.gateway.doors import CLOSE, Doors, answer, refuse
-from sidecar.gateway.page import rendered
 from sidecar.gateway.telemetry import Report
 from sidecar.submissions import NDJSON_TYPES
 

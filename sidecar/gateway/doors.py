@@ -17,15 +17,16 @@ from schemas.errors import FieldError
 from schemas.ids import uuid7
 from schemas.keys import ApiKey
 from schemas.reading import MAX_EVENT_BYTES
+from service import bodies
+from service.bodies import BodyRefusedError, Holding
 from service.instruments import DOOR_EVENTS, GATEWAY_KEYS_REFUSED, GATEWAY_REQUESTS, GATEWAY_SECONDS
 from sidecar.frames import Record
-from sidecar.gateway import bodies, telemetry
-from sidecar.gateway.bodies import BodyRefusedError, Holding
-from sidecar.gateway.keys import KeyRing, Known, presented
+from sidecar.gateway import telemetry
 from sidecar.gateway.publishing import PublishingIntake
 from sidecar.gateway.rates import Rates, Wait
 from sidecar.spool import Full
 from sidecar.submissions import JSON_TYPES, NDJSON_TYPES, Rejection, Speaker, Submission, judge, parts
+from streams.api_keys import KeyRing, Known, presented
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,6 @@ from typing import Final
 import structlog
 
 from service.instruments import GATEWAY_KEYS_REFUSED
-from sidecar.gateway.keys import KeyRing, Known, presented
 from sidecar.gateway.publishing import PublishingIntake
 from sidecar.gateway.rates import Rates, Wait
 from sidecar.gateway.settings import GatewaySettings
@@ -21,6 +20,7 @@ from sidecar.listener import CannotStartError, Listener
 from sidecar.otlp.doors import OtlpDoors
 from sidecar.otlp.sources import Refused, Source, attributed
 from sidecar.patience import Patience
+from streams.api_keys import KeyRing, Known, presented
 
 log = structlog.get_logger(__name__)
 

@@ -7,8 +7,8 @@ import pytest
 from nats.aio.client import Client
 
 from schemas.keys import ApiKey, digest, key_id, record_key
-from sidecar.gateway.keys import KeyRing, Known, Refused
 from streams import topology
+from streams.api_keys import KeyRing, Known, Refused
 from streams.embedded import EmbeddedServer
 from streams.kv import TypedBucket
 from tests.cli.calling import agentops, operator

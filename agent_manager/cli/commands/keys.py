@@ -1,12 +1,13 @@
 # ruff: noqa: PLC0415 - help and completion must not pay for NATS
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from agent_manager.cli.options import ByTenant, Data, Json
 
 app = typer.Typer(
-    no_args_is_help=True, help="Make, list, revoke and replace the API keys with which agents send events to a gateway."
+    no_args_is_help=True,
+    help="Make, list, revoke and replace API keys: of agents that send events to a gateway, of people and programs at the REST API.",
 )
 
 Named = Annotated[str, typer.Argument(metavar="KEY", help="Its id, or its name.", show_default=False)]
@@ -14,11 +15,12 @@ InTenant = Annotated[str | None, typer.Option("--tenant", "-t", help="Tenant; ne
 
 
 @app.command(
-    epilog="Examples: agentops keys create ci --tenant demo · KEY=$(agentops keys create bot --tenant demo --agent my-agent --expires 90d)"
+    epilog="Examples: agentops keys create ci --tenant demo · KEY=$(agentops keys create bot --tenant demo --agent my-agent --expires 90d) · agentops keys create pager --tenant demo --role operator"
 )
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who will use it.", show_default=False)],
-    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Whose events it may send.", show_default=False)],
+    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Whose events it may send, or whose agents it is about.", show_default=False)],
+    role: Annotated[Literal["sender", "viewer", "operator", "admin"], typer.Option("--role", "-r", help="sender: for agents, at a gateway. For the REST API: viewer reads, operator also commands agents, admin also changes what they are.")] = "sender",
     agents: Annotated[list[str] | None, typer.Option("--agent", "-a", help="The only agent it may speak for; may be repeated. [default: every one]", show_default=False)] = None,
     expires: Annotated[str | None, typer.Option("--expires", "-e", help="Good for so long: 24h, 90d. [default: until revoked]", show_default=False)] = None,
     data: Data = None, as_json: Json = False,
@@ -26,7 +28,7 @@ def create(
     """Make a key and show it, this once: only its SHA-256 is kept."""
     from agent_manager.cli.keys import showing
 
-    showing.create(data, name, tenant, tuple(agents or ()), expires, as_json=as_json)
+    showing.create(data, name, tenant, role, tuple(agents or ()), expires, as_json=as_json)
 
 
 @app.command("list", epilog="Example: agentops keys list --tenant demo --json")
@@ -43,7 +45,7 @@ def revoke(
     reason: Annotated[str, typer.Option("--reason", help="For the audit trail.")] = "",
     data: Data = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Make a key good for nothing, within a second at every gateway."""
+    """Make a key good for nothing, within a second at every gateway and API."""
     from agent_manager.cli.keys import showing
 
     showing.revoke(data, key, tenant, reason, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Final
 from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.when import NotATimeError, seconds
 from schemas.ids import is_token
-from schemas.keys import KEY_ID_LENGTH, ApiKey, digest, spelled
+from schemas.keys import KEY_ID_LENGTH, ApiKey, KeyRole, digest, spelled
 
 SECRET_BYTES: Final = 32
 
@@ -57,13 +57,13 @@ def check(name: str, tenant: str | None, agents: tuple[str, ...], expires: str |
 
 def made(
     name: str, tenant: str, chance: Chance, *, now: datetime, by: str, agents: tuple[str, ...] = (),
-    expires_at: datetime | None = None, replaces: str | None = None,
+    expires_at: datetime | None = None, replaces: str | None = None, role: KeyRole = "sender",
 ) -> Made:  # fmt: skip
     """A new key."""
     key = spelled(chance.key_id, chance.secret)
     record = ApiKey(
         key_id=chance.key_id, tenant_id=tenant, name=name, digest=digest(key), last_four=key[-4:], agents=tuple(dict.fromkeys(agents)),
-        created_at=now, created_by=by, expires_at=expires_at, replaces=replaces,
+        role=role, created_at=now, created_by=by, expires_at=expires_at, replaces=replaces,
     )  # fmt: skip
     return Made(record, key)
 

@@ -14,10 +14,10 @@ from agent_manager.cli.fitting import Column
 from agent_manager.cli.fleet.orders import person
 from agent_manager.cli.keys import keeping
 from agent_manager.cli.keys.making import SECRET_BYTES, Chance, Made, check, ending, made, period, revoked, standing
-from schemas.keys import KEY_ID_LENGTH, ApiKey
+from schemas.keys import KEY_ID_LENGTH, ApiKey, KeyRole
 
 _COLUMNS = (
-    Column("KEY"), Column("NAME"), Column("TENANT", rank=3), Column("ENDS IN", rank=1), Column("AGENTS", rank=2),
+    Column("KEY"), Column("NAME"), Column("ROLE"), Column("TENANT", rank=3), Column("ENDS IN", rank=1), Column("AGENTS", rank=2),
     Column("STATE"), Column("CREATED", rank=4), Column("EXPIRES", rank=3), Column("BY", rank=5),
 )  # fmt: skip
 
@@ -40,18 +40,20 @@ def _show_once(new: Made, *, as_json: bool, extra: dict[str, Any] | None = None)
     whose = f"for {', '.join(record.agents)}" if record.agents else "for every agent"
     until = "" if record.expires_at is None else f", until {readable.clock(record.expires_at)}"
     output.note(
-        f"key {record.key_id} ({record.name}) of tenant {record.tenant_id}, {whose}{until}. It is shown this once: keep it now."
+        f"key {record.key_id} ({record.name}, {record.role}) of tenant {record.tenant_id}, {whose}{until}. It is shown this once: keep it now."
     )
 
 
-def create(data: Path | None, name: str, tenant: str, agents: tuple[str, ...], expires: str | None, *, as_json: bool) -> None:
+def create(
+    data: Path | None, name: str, tenant: str, role: KeyRole, agents: tuple[str, ...], expires: str | None, *, as_json: bool
+) -> None:  # fmt: skip
     """Makes a key and shows it."""
     check(name, tenant, agents, expires)
 
     async def work(client: Client, place: Place) -> Made:
         now = datetime.now(UTC)
         until = None if expires is None else now + period("--expires", expires)
-        new = made(name, tenant, _chance(), now=now, by=person(), agents=agents, expires_at=until)
+        new = made(name, tenant, _chance(), now=now, by=person(), agents=agents, expires_at=until, role=role)
         await keeping.keep(client, place, "create", new.record, 0)
         return new
 
@@ -70,7 +72,7 @@ def list_(data: Path | None, tenant: str | None, *, as_json: bool) -> None:
         return
     rows = [
         [
-            each.key_id, each.name, each.tenant_id, f"…{each.last_four}", ", ".join(each.agents) or "all", standing(each, now),
+            each.key_id, each.name, each.role, each.tenant_id, f"…{each.last_four}", ", ".join(each.agents) or "all", standing(each, now),
             readable.age(each.created_at, now), readable.NOTHING if each.expires_at is None else readable.age(each.expires_at, now), each.created_by,
         ]
         for each in found
@@ -95,7 +97,7 @@ def revoke(data: Path | None, named: str, tenant: str | None, reason: str, *, as
         output.write_json(_json(record, datetime.now(UTC)))
     elif changed:
         output.write_line(
-            f"key {record.key_id} ({record.name}) of tenant {record.tenant_id} is revoked: gateways refuse it within a second"
+            f"key {record.key_id} ({record.name}) of tenant {record.tenant_id} is revoked: it is refused within a second"
         )
     else:
         output.write_line(
@@ -117,7 +119,15 @@ def rotate(data: Path | None, named: str, tenant: str | None, overlap: str, *, a
             )
         lasted = None if old.expires_at is None else now + (old.expires_at - old.created_at)
         new = made(
-            old.name, old.tenant_id, _chance(), now=now, by=person(), agents=old.agents, expires_at=lasted, replaces=old.key_id
+            old.name,
+            old.tenant_id,
+            _chance(),
+            now=now,
+            by=person(),
+            agents=old.agents,
+            expires_at=lasted,
+            replaces=old.key_id,
+            role=old.role,
         )
         await keeping.keep(client, place, "rotate", new.record, 0, f"in place of {old.key_id}")
         ended = ending(old, now + after)

@@ -1,6 +1,7 @@
 """Whose request it is: keys as they are known now, and following their bucket."""
 
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -8,7 +9,7 @@ from typing import Final, Literal
 import structlog
 from nats.aio.client import Client
 
-from schemas.keys import ApiKey, digest, key_id, record_key
+from schemas.keys import SENDERS, ApiKey, KeyRole, digest, key_id, record_key
 from streams.following import follow
 from streams.kv import TypedBucket
 from streams.topology import API_KEYS
@@ -30,13 +31,14 @@ class Known:
 class Refused:
     """It is not. The reason is for our own metrics: who asks is told only that it is not."""
 
-    reason: Literal["missing", "misspelled", "unknown", "wrong", "revoked", "expired"]
+    reason: Literal["missing", "misspelled", "unknown", "wrong", "revoked", "expired", "role"]
 
 
 class KeyRing:
-    """Every key there is, by its id. What is known stands while NATS is away."""
+    """Every key there is, by its id; lets in those of ``roles``. What is known stands while NATS is away."""
 
-    def __init__(self) -> None:
+    def __init__(self, roles: Collection[KeyRole] = SENDERS) -> None:
+        self._roles = roles
         self._keys: dict[str, ApiKey] = {}
         self.read = False
         """Whether the bucket was ever read: before that nobody can be told that a key is wrong."""
@@ -75,6 +77,8 @@ class KeyRing:
             return Refused("revoked")
         if found.expires_at is not None and found.expires_at <= now:
             return Refused("expired")
+        if found.role not in self._roles:
+            return Refused("role")
         return Known(found)
 
 

@@ -1,6 +1,6 @@
 """uvicorn's HTTP with an end to its patience: so many connections, so long for a head, so long for a reader.
 
-A body's deadline is the door's (``sidecar.gateway.bodies``): there the sender can still be told.
+A body's deadline is the door's (``service.bodies``): there the sender can still be told.
 """
 
 import asyncio
