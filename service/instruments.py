@@ -138,6 +138,18 @@ GATEWAY_HELD_BYTES: Final = Gauge(
 GATEWAY_KEYS_REFUSED: Final = Counter(
     "agentops_gateway_keys_refused_total", "Requests without a good API key.", ["reason"], registry=REGISTRY
 )
+API_REQUESTS: Final = Counter("agentops_api_requests_total", "Requests at the REST API.", ["route", "status"], registry=REGISTRY)
+API_SECONDS: Final = Histogram(
+    "agentops_api_seconds",
+    "From a request's head to its answer, live streams left out.",
+    ["route"],
+    buckets=_LATENCY,
+    registry=REGISTRY,
+)
+API_STREAMS: Final = Gauge("agentops_api_streams", "Live streams that are open.", registry=REGISTRY)
+API_REFUSED: Final = Counter(
+    "agentops_api_refused_total", "Requests at the REST API without a good key or token.", ["reason"], registry=REGISTRY
+)
 CONNECTIONS_REFUSED: Final = Counter(
     "agentops_connections_refused_total",
     "Connections closed at a door: too many at once, or a head that did not arrive in time.",

@@ -40,11 +40,12 @@ from sidecar.process import AgentProcess
 from sidecar.proxy import Proxy
 from sidecar.reporter import Reporter
 from sidecar.settings import SidecarSettings
-from sidecar.shipping import Nats, Shipper
+from sidecar.shipping import Shipper
 from sidecar.spool import Spool, SpoolBusyError
 from streams.content import PolicyWatch
 from streams.settings import NatsSettings
 from streams.topology import BUDGET_FLAGS
+from streams.waiting import Nats
 
 log = structlog.get_logger(__name__)
 

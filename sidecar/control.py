@@ -17,10 +17,10 @@ from schemas.commands import CommandError, CommandResponse
 from schemas.sections import Fault
 from schemas.state import FaultSet
 from service.instruments import LOOP_ERRORS
-from sidecar.shipping import Nats
 from streams import subjects
 from streams.kv import BucketMissingError, TypedBucket, agent_key
 from streams.topology import FAULTS
+from streams.waiting import Nats
 
 log = structlog.get_logger(__name__)
 

@@ -21,7 +21,8 @@ from sidecar.enforcement import Enforcer
 from sidecar.probing import Prober
 from sidecar.proxy import Proxy
 from sidecar.sampling import Sampler
-from sidecar.shipping import Nats, Shipper
+from sidecar.shipping import Shipper
+from streams.waiting import Nats
 
 log = structlog.get_logger(__name__)
 

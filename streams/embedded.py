@@ -55,6 +55,8 @@ ROLES: Final[dict[str, list[str]]] = {
     "dashboard": [*_READ, "command.*.dashboard.*", "query.>", "$KV.acknowledgements.>"],
     "sidecar": [*_READ, "telemetry.>", "agent.>"],
     "gateway": [*_READ, "telemetry.>"],
+    # It has looked at its callers' keys and tokens, and speaks as each of them.
+    "api": [*_READ, "command.*.*.*", "query.>", "$KV.acknowledgements.>"],
 }
 """What each user may publish. Subscribing is open on loopback; payloads carry no secrets."""
 
@@ -71,6 +73,7 @@ DENIED: Final[dict[str, list[str]]] = {
     "dashboard": _NO_CHANGES,
     "sidecar": [*_NO_CHANGES, "agent.manager.>"],
     "gateway": _NO_CHANGES,
+    "api": _NO_CHANGES,
 }
 """What of that they may not: change streams, take work from the queues, speak to the manager as a trusted caller."""
 

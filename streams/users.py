@@ -15,6 +15,9 @@ Role = Literal["viewer", "operator", "admin"]
 EVERY_TENANT: Final = "*"
 BUILT_IN: Final = ("system", "operator", "dashboard", "sidecar", "gateway", "api", "bridge", "healing", "reconcile", "discovery")
 """Names that mean something already: as a login, or as who did something in the audit trail."""
+BY_KEY: Final = "key-"
+BY_IDENTITY: Final = "oidc-"
+"""How those begin for whom the REST API speaks: the holder of an API key, or of an identity provider's token. No login does."""
 
 _SHOWN_BUCKETS: Final = ("registry", "agent_states", "observations", "faults")
 """What every reader may see: no secrets, no hashes."""

@@ -83,6 +83,7 @@ app.add_typer(streams.app, name="streams", rich_help_panel="Parts")
 app.add_typer(dev.app, name="dev", rich_help_panel="Parts")
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.sidecar)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.gateway)
+app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.api)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.processors)
 
 

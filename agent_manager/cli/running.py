@@ -30,6 +30,7 @@ class Endpoints:
     monitor_url: str | None = None
     dashboard_url: str | None = None
     gateway_url: str | None = None
+    api_url: str | None = None
     demo: bool = False
     users: Mapping[str, Login] = field(default_factory=dict)
     health: Mapping[str, str] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from agent_manager.cli.fleet import clearing, orders, reading
 from agent_manager.cli.fleet.injecting import chosen
 from agent_manager.cli.fleet.rows import Fleet
 from agent_manager.cli.query.asking import ask
+from agent_manager.commands.giving import Order
 from agent_manager.drills.conditions import Sight
 from agent_manager.drills.plan import Targets
 from schemas.alerts import AlertChange
@@ -79,7 +80,7 @@ class Field:
         self, targets: tuple[str, ...], command: CommandName, params: Mapping[str, JsonValue]
     ) -> list[CommandResponse]:
         """Commands to every target, by the way every command goes."""
-        wanted = [orders.Order(key, command, dict(params)) for key in targets]
+        wanted = [Order(key, command, dict(params)) for key in targets]
         return await orders.give_all(self.client, self.place, wanted, _ANSWER_S)
 
     async def clear(self, targets: tuple[str, ...]) -> None:

@@ -19,10 +19,10 @@ from sidecar.gateway.publishing import PublishingIntake
 from sidecar.gateway.rates import Rates
 from sidecar.gateway.settings import GatewaySettings
 from sidecar.listener import CannotStartError
-from sidecar.shipping import Nats
 from streams.api_keys import KeyRing, KeyWatch
 from streams.content import PolicyWatch
 from streams.settings import NatsSettings
+from streams.waiting import Nats
 
 log = structlog.get_logger(__name__)
 

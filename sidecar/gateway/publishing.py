@@ -12,10 +12,10 @@ from schemas.ids import derived_text
 from schemas.reading import MAX_EVENT_BYTES
 from sidecar.frames import Record
 from sidecar.messages import Message, message
-from sidecar.shipping import Nats
 from sidecar.spool import Full, Stored
 from streams.micro_batches import MAX_BATCH_BYTES, MAX_BATCH_LINES
 from streams.publish import NotStoredError, RefusedError, acknowledged
+from streams.waiting import Nats
 
 log = structlog.get_logger(__name__)
 

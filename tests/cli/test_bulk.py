@@ -8,7 +8,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from agent_manager.cli.fleet.bulk import Pace, give_in_turn
-from agent_manager.cli.fleet.orders import Order
+from agent_manager.commands.giving import Order
 from schemas.commands import Command, CommandError, CommandResponse
 from streams import subjects
 from streams.embedded import EmbeddedServer

@@ -4,11 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_manager.api.settings import ApiSettings
 from agent_manager.cli.commands.query import NAMES
 from agent_manager.cli.running import Endpoints, Login, UnreadableError, parse, read, write
 from agent_manager.cli.up.backoff import LONGEST_S, STEADY_AFTER_S, counted, pause_s
 from agent_manager.cli.up.banner import Facts, banner, status
 from agent_manager.cli.up.plan import (
+    API,
+    API_PORT,
     DASHBOARD,
     DRIVER,
     GATEWAY,
@@ -26,7 +29,7 @@ from agent_manager.cli.up.plan import (
 from schemas.queries import QUERIES
 from sidecar.gateway.settings import GatewaySettings
 
-USERS = {user: Login(user, f"secret-{user}") for user in ("system", "operator", "dashboard", "sidecar", "gateway")}
+USERS = {user: Login(user, f"secret-{user}") for user in ("system", "operator", "dashboard", "sidecar", "gateway", "api")}
 
 
 def planned(options: Options, environment: dict[str, str], users: dict[str, Login] | None = USERS) -> dict[str, Child]:
@@ -56,6 +59,14 @@ def test_the_gateway_has_a_login_of_its_own_and_the_port_that_is_documented() ->
     assert child.health_url == f"http://127.0.0.1:{GATEWAY_PORT}"
     assert GatewaySettings.model_fields["port"].default == GATEWAY_PORT
     assert GATEWAY not in planned(Options(Path("/data")), {})
+
+
+def test_the_api_has_a_login_of_its_own_and_the_port_that_is_documented() -> None:
+    child = planned(Options(Path("/data"), api_port=API_PORT), {})[API]
+    assert child.environment["NATS_USER"] == "api"
+    assert child.health_url == f"http://127.0.0.1:{API_PORT}"
+    assert ApiSettings.model_fields["port"].default == API_PORT
+    assert API not in planned(Options(Path("/data")), {})
 
 
 def test_the_demo_brings_its_own_model_server_unless_a_key_is_given() -> None:

@@ -31,6 +31,7 @@ SECRETS = {
     "AGENTOPS_DASHBOARD_NATS_PASSWORD": "dashboard-password-for-tests",
     "AGENTOPS_SIDECAR_PASSWORD": "sidecar-password-for-tests",
     "AGENTOPS_GATEWAY_NATS_PASSWORD": "gateway-password-for-tests",
+    "AGENTOPS_API_NATS_PASSWORD": "api-password-for-tests",
     "AGENTOPS_DASHBOARD_PASSWORD": "page-password-for-tests",
 }
 
@@ -157,8 +158,8 @@ async def test_every_service_gets_ready_with_the_command_and_environment_of_the_
         for name, service in COMPOSE["services"].items()
         if name != "nats"
     }
-    model_port, page_port, gateway_port = free_port(), free_port(), free_port()
-    ports = {"8090": str(model_port), "8800": str(page_port), "8810": str(gateway_port)}
+    model_port, page_port, gateway_port, api_port = free_port(), free_port(), free_port(), free_port()
+    ports = {"8090": str(model_port), "8800": str(page_port), "8810": str(gateway_port), "8820": str(api_port)}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NATS_", "AGENTOPS_", "OPENAI_"))}
 
     def environment(name: str, health_port: int) -> dict[str, str]:
@@ -191,6 +192,7 @@ async def test_every_service_gets_ready_with_the_command_and_environment_of_the_
                 "model-server": f"http://127.0.0.1:{model_port}/health",
                 "dashboard": f"http://127.0.0.1:{page_port}/readyz",
                 "gateway": f"http://127.0.0.1:{gateway_port}/readyz",
+                "api": f"http://127.0.0.1:{api_port}/readyz",
             }.get(name, f"http://127.0.0.1:{health_port}/readyz")
         async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
             for name, door in doors.items():

@@ -15,10 +15,11 @@ from schemas.reading import read_event
 from service.door import HealthDoor
 from sidecar.door import Door
 from sidecar.messages import message
-from sidecar.shipping import Nats, Shipper
+from sidecar.shipping import Shipper
 from sidecar.spool import Spool
 from sidecar.submissions import read
 from streams.settings import NatsSettings
+from streams.waiting import Nats
 from tests.sidecar.test_proxy import listening
 
 

@@ -14,10 +14,11 @@ from service.door import HealthDoor
 from sidecar.door import Door
 from sidecar.listener import Listener
 from sidecar.patience import Patience
-from sidecar.shipping import Nats, Shipper
+from sidecar.shipping import Shipper
 from sidecar.spool import Spool
 from streams.embedded import EmbeddedServer
 from streams.settings import NatsSettings
+from streams.waiting import Nats
 from tests.conftest import until
 from tests.sidecar.running import Sidecar, Telemetry
 from tests.sidecar_gateway.running import Gateway, event, lines

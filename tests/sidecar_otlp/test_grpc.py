@@ -16,9 +16,10 @@ from sidecar.intake import SpoolIntake
 from sidecar.listener import CannotStartError
 from sidecar.otlp.doors import OtlpDoors
 from sidecar.otlp.sources import Refused, Source, Sources
-from sidecar.shipping import Nats, Shipper
+from sidecar.shipping import Shipper
 from sidecar.spool import Spool
 from streams.settings import NatsSettings
+from streams.waiting import Nats
 from tests.sidecar_otlp.spans import chat, request, span
 from tests.sidecar_otlp.test_http import of_a1
 

@@ -14,9 +14,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from sidecar.intake import SpoolIntake
 from sidecar.otlp.doors import OtlpDoors
 from sidecar.otlp.sources import Refused, Source, Sources
-from sidecar.shipping import Nats, Shipper
+from sidecar.shipping import Shipper
 from sidecar.spool import Spool
 from streams.settings import NatsSettings
+from streams.waiting import Nats
 from tests.sidecar.test_proxy import listening
 from tests.sidecar_otlp.spans import chat, request, span
 

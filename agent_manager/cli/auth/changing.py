@@ -5,7 +5,7 @@ from datetime import datetime
 
 from agent_manager.cli.failure import CommandFailedError
 from schemas.ids import is_token
-from streams.users import BUILT_IN, EVERY_TENANT, Role, User, Users
+from streams.users import BUILT_IN, BY_IDENTITY, BY_KEY, EVERY_TENANT, Role, User, Users
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ def added(users: Users, name: str, role: Role, tenants: tuple[str, ...], secret:
         raise CommandFailedError(f"NAME: {name[:80]!r} may not stand in a subject", "Use 1 to 64 of A-Z a-z 0-9 _ -", code=2)
     if name in BUILT_IN:
         raise CommandFailedError(f"NAME: {name!r} is a user of the system itself", "Choose another name", code=2)
+    if name.startswith((BY_KEY, BY_IDENTITY)):
+        raise CommandFailedError(f"NAME: {name!r} begins as those do for whom the REST API speaks", "Choose another name", code=2)
     if name in users.users:
         raise CommandFailedError(
             f"user {name!r} exists",

@@ -103,6 +103,14 @@ def gateway(context: typer.Context) -> None:
     become("sidecar.gateway", arguments, login(arguments, "gateway"))
 
 
+def api(context: typer.Context) -> None:
+    """Run the REST API; the arguments are those of python -m agent_manager.api."""
+    from agent_manager.cli.exports import login
+
+    arguments = as_typed(context)
+    become("agent_manager.api", arguments, login(arguments, "api"))
+
+
 def processors(context: typer.Context) -> None:
     """Run stream processors; the arguments are those of python -m processors."""
     become("processors", as_typed(context))

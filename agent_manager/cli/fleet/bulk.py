@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from agent_manager.cli.fleet.orders import Order
 from agent_manager.cli.fleet.rows import Fleet
+from agent_manager.commands.giving import Order
 from schemas.commands import CommandError, CommandResponse
 
 AT_ONCE: Final = 16

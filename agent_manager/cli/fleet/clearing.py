@@ -13,6 +13,7 @@ from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.fleet import orders, reading
 from agent_manager.cli.fleet.outcomes import sentence
+from agent_manager.commands.giving import Order
 from schemas.commands import CommandResponse
 from schemas.state import FaultSet
 from streams import topology
@@ -33,7 +34,7 @@ async def taken_back(
     client: Client, place: Place, keys: Sequence[str], timeout_s: float = _MANAGER_S
 ) -> list[tuple[CommandResponse, bool]]:
     """What became of the faults of each agent; True where the manager did not answer and the bucket was written directly."""
-    wanted = [orders.Order(key, "clear_faults", {}) for key in keys]
+    wanted = [Order(key, "clear_faults", {}) for key in keys]
     responses = await orders.give_all(client, place, wanted, min(timeout_s, _MANAGER_S))
     asked = (await reading.fleet(client)).faults
     silent = [

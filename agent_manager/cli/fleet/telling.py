@@ -13,6 +13,7 @@ from agent_manager.cli.fleet import bulk, orders, reading
 from agent_manager.cli.fleet.bulk import USUAL, Everyone, Pace, Tagged
 from agent_manager.cli.fleet.outcomes import sentence
 from agent_manager.cli.fleet.rows import Fleet
+from agent_manager.commands.giving import Order
 from schemas.commands import CommandName, CommandResponse
 
 Choice = Callable[[Fleet], list[str]]
@@ -39,7 +40,7 @@ def tell(
         if not keys:
             meant = f"no agent is tagged {' or '.join(agents.tags)}" if isinstance(agents, Tagged) else "there are no agents"
             raise CommandFailedError(meant, "Start the agent manager, or see `agentops agents list`")
-        found = [orders.Order(key, command, params) for key in keys]
+        found = [Order(key, command, params) for key in keys]
         if dry_run:
             _would(found, fleet, pace, as_json=as_json)
             return []
@@ -59,7 +60,7 @@ def tell(
         raise CommandFailedError("\n".join(sentence(response) for response in failed))
 
 
-def _would(found: Sequence[orders.Order], fleet: Fleet, pace: Pace, *, as_json: bool) -> None:
+def _would(found: Sequence[Order], fleet: Fleet, pace: Pace, *, as_json: bool) -> None:
     if as_json:
         output.write_json([
             {

@@ -14,6 +14,7 @@ from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.fleet import orders
 from agent_manager.cli.fleet.outcomes import sentence
 from agent_manager.cli.when import NotATimeError, seconds
+from agent_manager.commands.giving import Order
 from agent_manager.discovery import manifest
 from agent_manager.discovery.folders import NAMES
 from agent_manager.discovery.manifest import ManifestError
@@ -50,7 +51,7 @@ def register(
     said = json.loads(record.model_dump_json())
 
     async def work(client: Client, place: Place) -> CommandResponse:
-        order = orders.Order(f"{record.tenant_id}.{record.agent_id}", "register", {"record": said, **params})
+        order = Order(f"{record.tenant_id}.{record.agent_id}", "register", {"record": said, **params})
         return await orders.give(client, place, order, timeout_s)
 
     response = run(data, work)

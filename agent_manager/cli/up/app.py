@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from agent_manager.cli.up import banner, directory, leftovers, readiness, target
 from agent_manager.cli.up.display import Display
 from agent_manager.cli.up.nats_server import OwnServer
 from agent_manager.cli.up.plan import (
+    API_PORT,
     GATEWAY_PORT,
     STOP_STAGES,
     Child,
@@ -52,7 +53,6 @@ log = structlog.get_logger(__name__)
 
 PUBLISHED_S: Final = 12.0
 """``up.json`` is written when everything is ready, and at the latest by then."""
-LEFT_OUT: Final = "not started (--no-gateway)"
 READY_S: Final = 25.0
 """What is not ready by then is named, and kept running."""
 _NATS_STOP_S: Final = 1.0
@@ -76,7 +76,8 @@ class System:
 
     options: Options
     default_data: bool
-    no_gateway: str = LEFT_OUT
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Why there is no gateway, or no API, by name."""
     display: Display = field(default_factory=Display)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     server: OwnServer | None = None
@@ -200,12 +201,12 @@ class System:
                 "Stop what listens there, choose another with --dashboard-port (make run ARGS='--dashboard-port 8801'), or leave the "
                 "page out with --no-dashboard",
             )
-        gateway = self.options.gateway_port
-        if gateway is not None and not port_is_free(gateway):
-            raise CommandFailedError(
-                f"port {gateway} for the gateway is taken",
-                "Stop what listens there, choose another with --gateway-port, or leave the gateway out with --no-gateway",
-            )
+        for name, taken in (("gateway", self.options.gateway_port), ("api", self.options.api_port)):
+            if taken is not None and not port_is_free(taken):
+                raise CommandFailedError(
+                    f"port {taken} for the {name} is taken",
+                    f"Stop what listens there, choose another with --{name}-port, or leave it out with --no-{name}",
+                )
 
     async def _nats(self, outside: bool) -> tuple[NatsSettings, dict[str, Login] | None]:
         if outside:
@@ -217,7 +218,7 @@ class System:
     def _described(self, settings: NatsSettings, users: dict[str, Login] | None, plan: tuple[Child, ...]) -> Endpoints:
         if users is None and settings.user is not None and settings.password is not None:
             users = {"operator": Login(settings.user, settings.password.get_secret_value())}
-        port, gateway = self.options.dashboard_port, self.options.gateway_port
+        port, gateway, api = self.options.dashboard_port, self.options.gateway_port, self.options.api_port
         return Endpoints(
             nats_url=settings.shown_url(),
             data=str(self.options.data),
@@ -225,6 +226,7 @@ class System:
             monitor_url=self.server.server.monitor_url if self.server is not None else None,
             dashboard_url=f"http://127.0.0.1:{port}" if port is not None else None,
             gateway_url=f"http://127.0.0.1:{gateway}" if gateway is not None else None,
+            api_url=f"http://127.0.0.1:{api}" if api is not None else None,
             demo=self.options.demo,
             users=users or {},
             health={child.name: child.health_url for child in plan if child.health_url is not None},
@@ -288,11 +290,12 @@ class System:
                 if own
                 else os.environ.get("OPENAI_BASE_URL", "OpenAI")
             )
-        port, gateway = self.options.dashboard_port, self.options.gateway_port
+        port, gateway, api = self.options.dashboard_port, self.options.gateway_port, self.options.api_port
         return banner.Facts(
             command=program(), data=self.options.data, default_data=self.default_data, nats_url=settings.shown_url(), own_nats=not outside,
             dashboard_url=f"http://127.0.0.1:{port}" if port is not None else None, demo=self.options.demo, model=model, not_ready=missing,
-            gateway=f"http://127.0.0.1:{gateway} (agentops keys create NAME --tenant TENANT)" if gateway is not None else self.no_gateway,
+            gateway=_offered(gateway, "", self.left_out.get("gateway")),
+            api=_offered(api, " --role viewer", self.left_out.get("api")),
         )  # fmt: skip
 
     async def _stay(self) -> None:
@@ -349,25 +352,43 @@ class System:
         leftovers.kill_agents(self._home)
 
 
+def _port(name: str, given: int | None, usual: int, *, left_out: bool) -> tuple[int | None, str]:
+    """Where it listens, and what is said where it does not."""
+    if left_out:
+        return None, f"not started (--no-{name})"
+    if given is None and not port_is_free(usual):
+        return None, f"not started: port {usual} is taken (--{name}-port)"
+    return given or usual, ""
+
+
+def _offered(port: int | None, options: str, why_not: str | None) -> str:
+    if port is None:
+        return why_not or "not started"
+    return f"http://127.0.0.1:{port} (agentops keys create NAME --tenant TENANT{options})"
+
+
 def start(
     *, demo: bool, data: Path, nats_port: int | None, dashboard_port: int | None, agents: Path | None,
-    gateway_port: int | None = None, no_gateway: bool = False,
+    gateway_port: int | None = None, no_gateway: bool = False, api_port: int | None = None, no_api: bool = False,
 ) -> None:  # fmt: skip
     """Runs the system on ``data`` until Ctrl-C; raises CommandFailedError when it cannot begin.
 
-    Without ``gateway_port`` the gateway has its usual one, or is left out where that is taken: the system is of use without it.
+    Without a port of their own gateway and API have their usual ones, or are left out where those are taken: the system is of use
+    without them.
     """
     if agents is not None and not agents.is_dir():
         raise CommandFailedError(f"the folder of agents {agents} does not exist", "Give one with --agents, or leave it out")
     prepared = directory.prepare(data)
     with directory.held(prepared):
         logs.configure("up", level=os.environ.get("AGENTOPS_LOG_LEVEL", "ERROR"))
-        taken = gateway_port is None and not port_is_free(GATEWAY_PORT)
-        gateway = None if no_gateway or taken else gateway_port or GATEWAY_PORT
-        options = Options(prepared, demo, nats_port, dashboard_port, gateway, agents.resolve() if agents is not None else None)
-        why = f"not started: port {GATEWAY_PORT} is taken (--gateway-port)" if taken and not no_gateway else LEFT_OUT
+        gateway, why_no_gateway = _port("gateway", gateway_port, GATEWAY_PORT, left_out=no_gateway)
+        api, why_no_api = _port("api", api_port, API_PORT, left_out=no_api)
+        options = Options(
+            prepared, demo, nats_port, dashboard_port, gateway, api, agents.resolve() if agents is not None else None
+        )
+        left_out = {"gateway": why_no_gateway, "api": why_no_api}
 
         async def whole() -> int:
-            return await System(options, default_data=data == Path("data"), no_gateway=why).run()
+            return await System(options, default_data=data == Path("data"), left_out=left_out).run()
 
         asyncio.run(whole())

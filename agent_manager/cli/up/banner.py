@@ -26,6 +26,8 @@ class Facts:
     agents: Sequence[str] = ()
     gateway: str = "not started (--no-gateway)"
     """Where agents without sidecars send their events, and how to get a key."""
+    api: str = "not started (--no-api)"
+    """Where the REST API is, and how to get a key."""
 
 
 def banner(facts: Facts) -> str:
@@ -34,6 +36,7 @@ def banner(facts: Facts) -> str:
     rows = [
         ("dashboard", facts.dashboard_url or "not started (--no-dashboard)"),
         ("gateway", facts.gateway),
+        ("REST API", facts.api),
         ("NATS", facts.nats_url),
     ]
     if facts.own_nats:

@@ -15,6 +15,9 @@ DASHBOARD: Final = "dashboard"
 GATEWAY: Final = "gateway"
 GATEWAY_PORT: Final = 8810
 """Where agents without sidecars send their events, unless told otherwise."""
+API: Final = "api"
+API_PORT: Final = 8820
+"""Where the REST API is, unless told otherwise."""
 MODEL_SERVER: Final = "model-server"
 DRIVER: Final = "driver"
 
@@ -43,6 +46,8 @@ class Options:
     """None: no page."""
     gateway_port: int | None = None
     """None: no gateway."""
+    api_port: int | None = None
+    """None: no REST API."""
     agents: Path | None = None
 
 
@@ -93,6 +98,8 @@ def parts(options: Options, environment: Mapping[str, str]) -> tuple[str, ...]:
         names.append(DASHBOARD)
     if options.gateway_port is not None:
         names.append(GATEWAY)
+    if options.api_port is not None:
+        names.append(API)
     if options.demo:
         names.append(DRIVER)
     return tuple(names)
@@ -176,6 +183,14 @@ def children(options: Options, wiring: Wiring, environment: Mapping[str, str]) -
             url = _door(options.gateway_port or 0)
             arguments = ("-m", "sidecar.gateway", "--port", str(options.gateway_port))
             found.append(Child(name, arguments, door, Answering(f"{url}/readyz"), 0, url))
+        elif name == API:
+            url = _door(options.api_port or 0)
+            given = _for(API, options, wiring, environment)
+            found.append(
+                Child(
+                    name, ("-m", "agent_manager.api", "--port", str(options.api_port)), given, Answering(f"{url}/readyz"), 0, url
+                )
+            )
         elif name == MODEL_SERVER:
             found.append(
                 Child(
