@@ -237,7 +237,7 @@ async def test_figures_come_from_the_warehouse(
     assert (overview["agents"]["total"], overview["agents"]["by_health"]) == (2, {"HEALTHY": 2})
     assert (overview["tokens"] > 0, float(overview["cost_usd"]) > 0) == (True, True)
     metrics = await api.get("/api/v1/agents/one/metrics", metric="tokens", bucket="hour")
-    assert (metrics["agent_id"], len(metrics["series"])) == ("one", 1)
+    assert (metrics["agent_id"], len(metrics["series"])) == ("one", 25)
     for path in ("/v1/failures/recent", "/v1/runs", "/api/v1/alerts", "/api/v1/agents/one/logs"):
         assert (await api.get(path))["as_of"]
     wrong = await api.ask("GET", "/v1/runs", params={"limit": 0, "cursor": "!"})

@@ -75,7 +75,9 @@ async def test_a_tag_chooses_agents_a_dry_run_sends_nothing_and_a_failure_stops(
         heard.append(command.agent_id)
         response = answered(Order(f"demo.{command.agent_id}", command.command, {}), good=command.agent_id != "b")
         told = response.model_copy(update={"command_id": command.command_id})
-        await client.publish(subjects.command_response(command.command_id), told.model_dump_json().encode())
+        await client.publish(
+            subjects.command_response_to(message.subject.split(".")[2], command.command_id), told.model_dump_json().encode()
+        )
 
     await client.subscribe(subjects.ALL_COMMANDS, cb=answer)
     for agent, tags in (("a", ("critical",)), ("b", ("critical", "slow")), ("c", ("critical",)), ("d", ())):

@@ -32,7 +32,9 @@ async def manager(client: Client) -> AsyncIterator[list[tuple[str, Command]]]:
             result=None if bad else {"pid": 77}, error=CommandError(code="failed", message="exited at once") if bad else None,
             timestamp=datetime.now(UTC),
         )  # fmt: skip
-        await client.publish(subjects.command_response(command.command_id), response.model_dump_json().encode())
+        await client.publish(
+            subjects.command_response_to(message.subject.split(".")[2], command.command_id), response.model_dump_json().encode()
+        )
 
     subscription = await client.subscribe("command.>", cb=answer)
     yield heard
