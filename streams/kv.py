@@ -78,6 +78,13 @@ class TypedBucket(Generic[Value]):
         value = self._read(key, entry.value)
         return None if value is None else Entry(key, value, entry.revision or 0)
 
+    async def revision(self, key: str) -> int:
+        """Of the present value, readable or not; 0 where there is none."""
+        try:
+            return (await self._store.get(key)).revision or 0
+        except (nats.js.errors.KeyNotFoundError, nats.js.errors.KeyDeletedError):
+            return 0
+
     async def put(self, key: str, value: Value) -> int:
         """Writes whatever stood there before; returns the new revision."""
         return await self._store.put(key, value.model_dump_json(exclude_none=True).encode())

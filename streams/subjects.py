@@ -24,6 +24,10 @@ KEYS_AUDITED: Final = "api_keys"
 REPLAYS_AUDITED: Final = "dead_letters"
 """Stands for the agent in ``audit.<tenant>.<agent_id>`` where dead letters were published again."""
 
+BUDGETS: Final = "budgets"
+POLICIES: Final = "policies"
+"""What people change by asking the service of that name; the words stand for the agent in ``audit.<tenant>.<agent_id>``."""
+
 COST_PRICES: Final = "cost.*.prices"
 CONTENT_POLICY: Final = "content.*.policy"
 COST_CORRECTIONS: Final = "cost.*.corrections"
@@ -195,6 +199,19 @@ def cost_prices(user: str) -> str:
 def content_policy(user: str) -> str:
     """``content.<user>.policy``: asks validate to change a tenant's content policy; publish permission pins the user token."""
     return f"content.{token(user)}.policy"
+
+
+def changes(word: str) -> str:
+    """``<word>.*.*``: every request to change ``budgets`` or ``policies``; a filter."""
+    return f"{token(word)}.*.*"
+
+
+def change(word: str, user: str, tenant: str) -> str:
+    """``<word>.<user>.<tenant>``: asks for a change of a tenant's ``budgets`` or ``policies``; publish permission pins user and tenant.
+
+    ``*`` for every tenant's: a permission.
+    """
+    return f"{token(word)}.{token(user)}.{tenant if tenant == '*' else token(tenant)}"
 
 
 def cost_corrections(user: str) -> str:

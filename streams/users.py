@@ -78,7 +78,7 @@ def publishes(user: User) -> list[str]:
         if user.role != "viewer":
             allowed.append(subjects.commands_of(tenant, user.name))
         if user.role == "admin":
-            allowed += [f"$KV.budgets.{tenant}.>", f"$KV.policy_flags.{tenant}.>"]
+            allowed += [subjects.change(word, user.name, tenant) for word in (subjects.BUDGETS, subjects.POLICIES)]
     allowed += [f"$JS.API.STREAM.INFO.KV_{bucket}" for bucket in _SHOWN_BUCKETS]
     if user.everywhere:
         # A question names its tenant in its body, where no server can check it.

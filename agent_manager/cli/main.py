@@ -20,6 +20,7 @@ from agent_manager.cli.commands import (
     faults,
     keys,
     ledger,
+    policies,
     prices,
     query,
     registering,
@@ -73,6 +74,7 @@ app.add_typer(budgets.app, name="budgets", rich_help_panel="Data")
 app.add_typer(auth.app, name="auth", rich_help_panel="Parts")
 app.add_typer(keys.app, name="keys", rich_help_panel="Parts")
 app.add_typer(content.app, name="content", rich_help_panel="Data")
+app.add_typer(policies.app, name="policies", rich_help_panel="Data")
 app.add_typer(prices.app, name="prices", rich_help_panel="Money")
 app.add_typer(ledger.app, name="ledger", rich_help_panel="Money")
 app.add_typer(dead.app, name="dead", rich_help_panel="Data")

@@ -29,7 +29,8 @@ from processors.standby import Turn
 from schemas.budgets import BudgetDefinition, BudgetFlag, BudgetsPage, BudgetsParams
 from schemas.state import AgentRecord
 from service.instruments import LAG_MESSAGES, LOOP_ERRORS
-from streams import topology
+from streams import subjects, topology
+from streams.changing import RecordChanges
 from streams.covering import FencedError
 from streams.kv import TypedBucket
 from streams.messages import Received
@@ -75,6 +76,7 @@ class Keeping:
         self._stopping = stopping
         self._lock = asyncio.Lock()
         self._service = BudgetService(client, self.page)
+        self._changes = RecordChanges(client, subjects.BUDGETS, topology.BUDGETS, BudgetDefinition, "budget_id")
         self._saved_position = -1
         self._save_after = 0.0
 
@@ -105,6 +107,7 @@ class Keeping:
     async def run(self) -> None:
         """Keeps the books until asked to stop, then writes a last checkpoint. Raises FencedError."""
         await self._service.start()
+        await self._changes.start()
         try:
             async with asyncio.TaskGroup() as group:
                 loops = [
@@ -128,6 +131,7 @@ class Keeping:
                 raise
             raise FencedError("another instance keeps the books") from errors
         finally:
+            await self._changes.stop()
             await self._service.stop()
             await self.ledger.close()
 

@@ -23,8 +23,10 @@ from processors.validate.partition import NAME, Judgement, PartitionWork, Repart
 from processors.validate.policies import PolicyService
 from processors.validate.purging import Purger
 from processors.validate.quota import DeadQuota
+from schemas.policies import PolicyFlag
 from service.instruments import LAG_MESSAGES
 from streams import subjects, topology
+from streams.changing import RecordChanges
 from streams.content import Policies, PolicyWatch
 from streams.reader import Source
 
@@ -75,6 +77,7 @@ class Validate:
         self._policies = Policies()
         self._policy_watch: asyncio.Task[None] | None = None
         self._policy_service: PolicyService | None = None
+        self._denials: RecordChanges[PolicyFlag] | None = None
         self._client: Client | None = None
         self._leases: Leases | None = None
         self._loops: dict[int, CoveredLoop] = {}
@@ -107,6 +110,8 @@ class Validate:
         await self._leases.start()
         self._policy_service = PolicyService(client)
         await self._policy_service.start()
+        self._denials = RecordChanges(client, subjects.POLICIES, topology.POLICY_FLAGS, PolicyFlag, "policy_id")
+        await self._denials.start()
         LAG_MESSAGES.labels(NAME).set_function(lambda: sum(loop.lag for loop in self._loops.values()))
 
     async def stop(self) -> None:
@@ -121,6 +126,9 @@ class Validate:
         service, self._policy_service = self._policy_service, None
         if service is not None:
             await service.stop()
+        denials, self._denials = self._denials, None
+        if denials is not None:
+            await denials.stop()
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
             await client.close()

@@ -10,11 +10,13 @@ from nats.aio.client import Client
 from agent_manager.cli.budgets.defining import Given, changes, defined, period_text, scope_text
 from agent_manager.cli.failure import CommandFailedError
 from schemas.budgets import BudgetDefinition
+from schemas.commands import AuditRecord
 from streams import topology
 from streams.embedded import EmbeddedServer
 from streams.kv import TypedBucket
 from tests.cli.calling import agentops, operator
 from tests.processors_budget.world import entry, spend, watching
+from tests.processors_validate.running import messages
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -99,18 +101,26 @@ async def test_a_budget_from_set_to_delete(server: EmbeddedServer, client: Clien
         assert "is so already" in same.out
         flags = await client.jetstream().key_value(topology.BUDGET_FLAGS)
         assert await flags.keys() == ["acme.team-a"]
-        assert "exists in several" not in (await agentops("budgets", "delete", "team-a", variables=login)).out
+        assert "exists in several" not in (await agentops("budgets", "delete", "team-a", "--reason", "over", variables=login)).out
+        audited = [AuditRecord.model_validate_json(one.data) for one in await messages(client, "AUDIT", "audit.acme.budgets")]
+        assert [(one.action, one.actor, one.reason) for one in audited] == [
+            ("budgets.set", "operator", "by hand"), ("budgets.set", "operator", "by hand"), ("budgets.delete", "operator", "over"),
+        ]  # fmt: skip
+        assert [one.params.get("limit_usd") for one in audited] == ["10", "9", None]
         listed = await agentops("budgets", "list", variables=login)
         assert (listed.code, listed.out) == (0, "")
         assert "no budgets" in listed.err
 
 
-async def test_without_its_processor_budgets_are_set_and_listed_and_it_is_said_what_is_missing(
+async def test_without_its_processor_budgets_are_listed_and_it_is_said_what_is_missing(
     server: EmbeddedServer, client: Client
 ) -> None:
     login = operator(server)
-    said = await agentops("budgets", "set", "b", "--tenant", "acme", "--limit", "1", "--json", variables=login)
-    assert said.json()["standing"] is None
+    refused = await agentops("budgets", "set", "b", "--tenant", "acme", "--limit", "1", variables=login)
+    assert "python -m processors budget" in refused.failed()
+    async with watching(server):
+        said = await agentops("budgets", "set", "b", "--tenant", "acme", "--limit", "1", "--json", variables=login)
+        assert said.json()["standing"]["percent"] == "0.0"
     listed = await agentops("budgets", "list", variables=login)
     assert "processors budget" in listed.err
     missing, unknown = await asyncio.gather(

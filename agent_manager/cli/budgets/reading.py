@@ -77,11 +77,13 @@ async def taken_over(client: Client, wanted: BudgetDefinition) -> BudgetStanding
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _SEEN_S
     last = None
+    # When and by whom is the processor's to say.
+    said = {"updated_at": wanted.updated_at, "updated_by": wanted.updated_by}
     while loop.time() < deadline:
         told = await standings(client, wanted.tenant_id, wanted.budget_id)
         if told is None:
             return None
-        last = next((each for each in told.values() if each.definition == wanted), None)
+        last = next((each for each in told.values() if each.definition.model_copy(update=said) == wanted), None)
         if last is not None and last.counted:
             return last
         await asyncio.sleep(0.1)

@@ -4,17 +4,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import nats.errors
 from nats.aio.client import Client
 
 from agent_manager.cli import output, readable
 from agent_manager.cli.budgets import reading
 from agent_manager.cli.budgets.defining import Given, changes, check, defined, period_text, scope_text
+from agent_manager.cli.changes import change, check_reason
 from agent_manager.cli.connection import Place, run
 from agent_manager.cli.failure import CommandFailedError
 from agent_manager.cli.fitting import Column
-from agent_manager.cli.fleet.orders import person
 from schemas.budgets import BudgetDefinition, BudgetStanding, budget_key
+from streams import subjects
 
 _COLUMNS = (
     Column("BUDGET"), Column("TENANT", rank=5), Column("COUNTS", rank=3), Column("PERIOD", rank=2),
@@ -157,18 +157,19 @@ async def _tenant_of(client: Client, budget: str, tenant: str | None) -> tuple[s
     return found[0].tenant_id, found[0]
 
 
-def set_(data: Path | None, budget: str, tenant: str | None, given: Given, *, as_json: bool) -> None:
-    """Writes the budget and waits until the processor has taken it over."""
+def set_(data: Path | None, budget: str, tenant: str | None, given: Given, reason: str, *, as_json: bool) -> None:
+    """Has the budget processor write the budget, and waits until it counts."""
     check(given)
+    check_reason(reason)
 
-    async def work(client: Client, _: Place) -> tuple[BudgetDefinition, BudgetStanding | None, bool]:
+    async def work(client: Client, place: Place) -> tuple[BudgetDefinition, BudgetStanding | None, bool]:
         where, before = await _tenant_of(client, budget, tenant)
-        wanted = defined(budget, where, given, before, now=datetime.now(UTC), by=person())
+        wanted = defined(budget, where, given, before, now=datetime.now(UTC), by=place.user)
         changed = changes(before, wanted)
         if not changed and before is not None:
             wanted = before
         else:
-            await _written(client, wanted)
+            await _change(client, place, where, budget, wanted, reason)
         return wanted, await reading.taken_over(client, wanted), changed
 
     definition, standing, changed = run(data, work)
@@ -181,21 +182,19 @@ def set_(data: Path | None, budget: str, tenant: str | None, given: Given, *, as
     _show(definition, standing, as_json=as_json)
 
 
-async def _written(client: Client, wanted: BudgetDefinition) -> None:
-    try:
-        await (await reading.bucket(client)).put(budget_key(wanted.tenant_id, wanted.budget_id), wanted)
-    except (nats.errors.Error, TimeoutError) as error:
-        raise CommandFailedError(
-            f"the budget was not stored ({type(error).__name__})", "May your NATS user write $KV.budgets.>? See `agentops doctor`"
-        ) from error
+async def _change(client: Client, place: Place, tenant: str, budget: str, wanted: BudgetDefinition | None, reason: str) -> None:
+    revision = await (await reading.bucket(client)).revision(budget_key(tenant, budget))
+    value = None if wanted is None else wanted.model_dump(mode="json", exclude_none=True)
+    await change(client, place, subjects.BUDGETS, tenant, budget, revision, value, reason, "budget")
 
 
-def delete(data: Path | None, budget: str, tenant: str | None, *, as_json: bool) -> None:
+def delete(data: Path | None, budget: str, tenant: str | None, reason: str, *, as_json: bool) -> None:
     """Removes one budget."""
+    check_reason(reason)
 
-    async def work(client: Client, _: Place) -> BudgetDefinition:
+    async def work(client: Client, place: Place) -> BudgetDefinition:
         found = await reading.find(client, budget, tenant)
-        await (await reading.bucket(client)).delete(budget_key(found.tenant_id, found.budget_id))
+        await _change(client, place, found.tenant_id, found.budget_id, None, reason)
         return found
 
     found = run(data, work)

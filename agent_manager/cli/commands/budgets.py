@@ -28,6 +28,7 @@ def set_(
     timezone: Annotated[str | None, typer.Option("--timezone", "-z", help="Whose hours, days, weeks and months these are. [default: UTC]", show_default=False)] = None,
     thresholds: Annotated[str | None, typer.Option("--thresholds", help="Per cent of the limit at which an alert is raised. [default: 50,80,100]", show_default=False)] = None,
     enforce: Annotated[Enforcement | None, typer.Option("--enforce", "-e", help="At the limit: alert only, stop the agents, or deny (doors answer 429). [default: alert]", show_default=False)] = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for the audit trail.")] = "by hand",
     data: Data = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Create a budget, or change what is given of it; the rest stays as it is."""
@@ -35,7 +36,7 @@ def set_(
     from agent_manager.cli.budgets.defining import Given
 
     given = Given(limit=limit, scope=scope, of=of, period=period, timezone=timezone, thresholds=thresholds, enforcement=enforce)
-    showing.set_(data, budget, tenant, given, as_json=as_json)
+    showing.set_(data, budget, tenant, given, reason, as_json=as_json)
 
 
 @app.command("list", epilog="Example: agentops budgets list --tenant demo --json")
@@ -62,9 +63,10 @@ def show(
 def delete(
     budget: Name,
     tenant: Annotated[str | None, typer.Option("--tenant", "-t", help=_TENANT_HELP, show_default=False)] = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for the audit trail.")] = "by hand",
     data: Data = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Remove a budget; doors that refused by it open at once."""
     from agent_manager.cli.budgets import showing
 
-    showing.delete(data, budget, tenant, as_json=as_json)
+    showing.delete(data, budget, tenant, reason, as_json=as_json)

@@ -1,0 +1,1 @@
+"""What may not be called: denials of models and providers."""
