@@ -45,6 +45,15 @@ class HealingConfig(Lenient):
     """Whether an agent that is STUCK is restarted; otherwise people are only told."""
 
 
+class StuckConfig(Lenient):
+    """When an agent that beats counts as STUCK: it has a run open and gets nowhere. As its sidecar sees it."""
+
+    after_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    """None of its work has moved for so long; 0: that is never held against it."""
+    repeats: Annotated[int, Field(ge=0, le=10_000)] = 20
+    """The same step, or the same few in turn, repeated more often than that; 0: that is never held against it."""
+
+
 GoogleProject = Annotated[str, Field(pattern=r"^(?:[a-z0-9.-]{1,63}:)?[a-z0-9-]{1,63}$")]
 GoogleRegion = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
 CloudRunName = Annotated[str, Field(pattern=r"^[a-z](?:[-a-z0-9]{0,47}[a-z0-9])?$")]
@@ -92,6 +101,7 @@ class AgentRecord(Lenient):
     probes: tuple[ProbeConfig, ...] = ()
     heartbeat_interval_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     healing: HealingConfig = HealingConfig()
+    stuck: StuckConfig = StuckConfig()
     autostart: bool = True
     stop_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     tags: tuple[Name, ...] = ()

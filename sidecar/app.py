@@ -15,7 +15,7 @@ from schemas.sections import Tenant
 from service.door import HealthDoor
 from service.ports import free_port
 from service.signals import stop_event
-from sidecar import reports
+from sidecar import progress, reports
 from sidecar.agent import Agent
 from sidecar.content import IN_FORCE, NATS, PolicyMemory
 from sidecar.control import FaultWatch
@@ -37,6 +37,7 @@ from sidecar.otlp.sources import Source, attributed
 from sidecar.patience import Patience
 from sidecar.probing import Prober
 from sidecar.process import AgentProcess
+from sidecar.progress import Progress
 from sidecar.proxy import Proxy
 from sidecar.reporter import Reporter
 from sidecar.settings import SidecarSettings
@@ -83,6 +84,7 @@ class Sidecar:
         self._shipper = Shipper(
             self._spool, self._nats, settings.tenant, settings.agent_id, settings.spool_directory / "refused.ndjson"
         )
+        self._progress = Progress(progress.Patience(settings.stuck_after_s, settings.stuck_repeats))
         self._heart = Heart(settings.heartbeat_s, lambda: self._reporter.beat())  # noqa: PLW0108
         # The proxy's address is part of every report, so its port must be known before the proxy listens.
         port = settings.proxy_port or free_port(settings.host)
@@ -140,8 +142,9 @@ class Sidecar:
             )
         self._health_door = HealthDoor("sidecar", self._waiting_for)
         whose = Source(settings.tenant, settings.agent_id, settings.workspace, settings.project)
-        self._otlp = OtlpDoors(SpoolIntake(self._shipper), lambda headers: attributed(whose, headers))
-        door = Door(settings.tenant, settings.agent_id, self._shipper, self._health_door).application()
+        told = SpoolIntake(self._shipper, self._progress)
+        self._otlp = OtlpDoors(told, lambda headers: attributed(whose, headers))
+        door = Door(settings.tenant, settings.agent_id, told, self._health_door).application()
         door.add_routes(self._otlp.routes())
         self._door_listener = Listener(door, settings.host, settings.door_port, "door")
         self._otlp_listener = (
@@ -167,6 +170,7 @@ class Sidecar:
             self._enforcer,
             self._shipper,
             self._nats,
+            self._progress,
             heartbeat_s=settings.heartbeat_s,
             door_url=self._door_url,
         )

@@ -61,6 +61,14 @@ def parser() -> argparse.ArgumentParser:
         "repeatable (default: process, or tcp with --url)",
     )
     add("--heartbeat", dest="heartbeat_s", type=float, metavar="SECONDS", help="between heartbeats (default 5)")
+    add(
+        "--stuck-after",
+        dest="stuck_after_s",
+        type=float,
+        metavar="SECONDS",
+        help="no step for so long with a run open: STUCK; 0 never (default 600)",
+    )
+    add("--stuck-repeats", type=int, metavar="N", help="the same steps repeated more often: STUCK; 0 never (default 20)")
     add("--start-grace", dest="start_grace_s", type=float, metavar="SECONDS", help="patience with a starting agent (default 10)")
     add("--stop-timeout", dest="stop_timeout_s", type=float, metavar="SECONDS", help="from TERM to KILL (default 5)")
     add("--data", metavar="DIR", help="data directory (default $AGENTOPS_DATA, else ./data)")
@@ -86,7 +94,13 @@ def split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     return own, tuple(command)
 
 
-_OPTION = {"heartbeat_s": "heartbeat", "start_grace_s": "start-grace", "stop_timeout_s": "stop-timeout", "probes": "probe"}
+_OPTION = {
+    "heartbeat_s": "heartbeat",
+    "stuck_after_s": "stuck-after",
+    "start_grace_s": "start-grace",
+    "stop_timeout_s": "stop-timeout",
+    "probes": "probe",
+}
 
 
 def _option(loc: str) -> str:

@@ -15,7 +15,7 @@ from aiohttp import web
 from schemas.reading import MAX_EVENT_BYTES
 from service.door import HealthDoor
 from service.instruments import DOOR_EVENTS
-from sidecar.shipping import Shipper
+from sidecar.intake import Intake
 from sidecar.spool import Full
 from sidecar.submissions import JSON_TYPES, NDJSON_TYPES, read
 
@@ -49,10 +49,10 @@ async def _body(request: web.Request) -> bytes:
 class Door:
     """The routes of one sidecar's door."""
 
-    def __init__(self, tenant: str, agent: str, shipper: Shipper, health: HealthDoor) -> None:
+    def __init__(self, tenant: str, agent: str, intake: Intake, health: HealthDoor) -> None:
         self._tenant = tenant
         self._agent = agent
-        self._shipper = shipper
+        self._intake = intake
         self._health = health
 
     def application(self) -> web.Application:
@@ -82,7 +82,7 @@ class Door:
         # Looked at closely a hostile megabyte takes seconds, in which heartbeats are to leave.
         submission = await asyncio.to_thread(reads) if len(body) > _LARGE_BYTES else reads()
         if submission.records:
-            outcome = self._shipper.submit(submission.records)
+            outcome = await self._intake.take(self._tenant, self._agent, submission.records)
             if isinstance(outcome, Full):
                 DOOR_EVENTS.labels("full").inc(len(submission.records))
                 log.warning("door.full", events=len(submission.records), reason=outcome.reason)

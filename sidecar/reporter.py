@@ -19,6 +19,7 @@ from sidecar.agent import Agent
 from sidecar.control import AgentTopics
 from sidecar.enforcement import Enforcer
 from sidecar.probing import Prober
+from sidecar.progress import Progress
 from sidecar.proxy import Proxy
 from sidecar.sampling import Sampler
 from sidecar.shipping import Shipper
@@ -46,6 +47,7 @@ class Reporter:
         enforcer: Enforcer,
         shipper: Shipper,
         nats: Nats,
+        progress: Progress,
         *,
         heartbeat_s: float,
         door_url: Callable[[], str],
@@ -56,6 +58,9 @@ class Reporter:
         self._proxy = proxy
         self._enforcer = enforcer
         self._shipper = shipper
+        self._progress = progress
+        self._served = False
+        """Whether requests ever came through the proxy: then those under way are its work."""
         self._heartbeat_s = heartbeat_s
         self._door_url = door_url
         self._sampler = Sampler()
@@ -121,21 +126,25 @@ class Reporter:
             return
         at = datetime.now(UTC)
         found = self._prober.health(None if ended is None else ended.how)
+        traffic, in_flight = self._proxy.traffic(), self._proxy.in_flight
+        self._served = self._served or bool(traffic.requests or in_flight)
+        stuck = self._progress.stuck(time.monotonic(), busy=in_flight > 0 or not self._served)
         metrics = reports.metrics(
-            self._proxy.traffic(),
-            self._proxy.in_flight,
+            traffic,
+            in_flight,
             self._sampler.sample(self._agent.pid()),
             self._shipper.waiting_bytes,
             self._shipper.dropped,
             self._prober.failing_for_s(),
+            None if stuck is None else stuck.for_s,
         )
         section = self._identity.agent(self.agent_status(), pid=self._agent.pid(), started_at=self._agent.started_at, ended=ended)
-        health = reports.health(found, self._prober.checks(), self._enforcer.kinds(), self._heartbeat_s)
+        health = reports.health(found, self._prober.checks(), self._enforcer.kinds(), self._heartbeat_s, stuck)
         self._shipper.report(
             self._identity.event("agent.heartbeat", _new_id(), at, agent=section, health=health, metrics=metrics)
         )
         self._tell(self.topics.tell_metrics(metrics.model_dump(mode="json", exclude_none=True), at), "tell-metrics")
-        self.tell_status(found.status, found.reason)
+        self.tell_status(health.status, health.reason)
 
     async def tell_failures(self) -> None:
         """Tells of failed requests until cancelled."""

@@ -16,6 +16,7 @@ from sidecar.faults import Ending
 from sidecar.frames import Record
 from sidecar.probes import Health as Found
 from sidecar.process import Ended
+from sidecar.progress import Stuck
 from sidecar.sampling import Usage
 from sidecar.window import Traffic
 
@@ -114,11 +115,14 @@ def _more(fault: Fault) -> dict[str, JsonValue]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def health(found: Found, checks: Sequence[Check], active: Sequence[FaultKind], interval_s: float) -> Health:
-    """The health section of a heartbeat."""
+def health(
+    found: Found, checks: Sequence[Check], active: Sequence[FaultKind], interval_s: float, stuck: Stuck | None = None
+) -> Health:
+    """The health section of a heartbeat; an agent whose probes fail is not called stuck besides."""
+    told = stuck if found.status == "HEALTHY" else None
     return Health(
-        status=found.status,
-        reason=found.reason,
+        status=found.status if told is None else "STUCK",
+        reason=found.reason if told is None else told.reason,
         checks=tuple(checks),
         active_faults=tuple(dict.fromkeys(active)),
         interval_s=interval_s,
@@ -129,9 +133,12 @@ PROBES_FAILING_FOR = "probes_failing_for"
 REQUESTS_FAILING_FOR = "requests_failing_for"
 
 
-def lasting(probes_s: float | None, requests_s: float | None) -> tuple[Sample, ...]:
+NO_PROGRESS_FOR = "no_progress_for"
+
+
+def lasting(probes_s: float | None, requests_s: float | None, still_s: float | None) -> tuple[Sample, ...]:
     """How long trouble has lasted when a heartbeat tells of it: readers count the time to detect from its beginning."""
-    told = ((PROBES_FAILING_FOR, probes_s), (REQUESTS_FAILING_FOR, requests_s))
+    told = ((PROBES_FAILING_FOR, probes_s), (REQUESTS_FAILING_FOR, requests_s), (NO_PROGRESS_FOR, still_s))
     return tuple(Sample(name=name, value=round(seconds, 3), unit="s") for name, seconds in told if seconds is not None)
 
 
@@ -150,6 +157,7 @@ def metrics(
     spool_bytes: int,
     spool_dropped: Mapping[str, int],
     probes_failing_for_s: float | None = None,
+    no_progress_for_s: float | None = None,
 ) -> Metrics:
     """The metrics section of a heartbeat; what had no requests has no latency."""
     return Metrics(
@@ -173,7 +181,7 @@ def metrics(
         network_received_bytes=usage.network_received_bytes,
         spool_bytes=spool_bytes,
         spool_dropped=sum(spool_dropped.values()),
-        samples=(*lasting(probes_failing_for_s, traffic.failing_for_s), *given_up(spool_dropped)),
+        samples=(*lasting(probes_failing_for_s, traffic.failing_for_s, no_progress_for_s), *given_up(spool_dropped)),
     )
 
 

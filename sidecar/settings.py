@@ -85,6 +85,10 @@ class SidecarSettings(BaseSettings):
     """None given: the process, or with ``url`` and no pid its port. In the environment separated by spaces."""
     heartbeat_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """Between heartbeats; readers miss an agent after three."""
+    stuck_after_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    """An agent that has work, and none of it has moved for so long, is STUCK; 0: never."""
+    stuck_repeats: Annotated[int, Field(ge=0, le=10_000)] = 20
+    """One whose run repeats the same step, or the same few in turn, more often than that is STUCK; 0: never."""
     start_grace_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """Failed probes do not condemn an agent that is still coming up for so long."""
     stop_timeout_s: Annotated[float, Field(ge=0, le=600)] = 5.0

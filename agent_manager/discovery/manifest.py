@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from schemas.errors import json_path, shown
 from schemas.maintenance import MaintenanceWindow
 from schemas.model import Instant, Name, Text, Token
-from schemas.state import AgentRecord, CloudRunConfig, DriverName, HealingConfig, MeteredRoute, ProbeConfig
+from schemas.state import AgentRecord, CloudRunConfig, DriverName, HealingConfig, MeteredRoute, ProbeConfig, StuckConfig
 from schemas.wording import said
 from streams.subjects import RESERVED_AGENT_ID
 
@@ -63,6 +63,10 @@ class _Healing(HealingConfig):
     model_config = ConfigDict(extra="forbid")
 
 
+class _Stuck(StuckConfig):
+    model_config = ConfigDict(extra="forbid")
+
+
 class _Window(MaintenanceWindow):
     model_config = ConfigDict(extra="forbid", validate_by_name=False, validate_by_alias=True)
     begins: Instant | None = Field(default=None, alias="from")
@@ -99,6 +103,7 @@ class Manifest(_Strict):
     probes: tuple[_Probe, ...] = ()
     heartbeat_interval_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     healing: _Healing = _Healing()
+    stuck: _Stuck = _Stuck()
     autostart: bool = True
     stop_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     tenant: _Tenant | None = None
@@ -150,6 +155,7 @@ def _known_keys(parents: tuple[int | str, ...]) -> list[str]:
         nested: dict[str, type[BaseModel]] = {
             "probes": _Probe,
             "healing": _Healing,
+            "stuck": _Stuck,
             "maintenance": _Window,
             "tenant": _Tenant,
             "cloud_run": _CloudRun,
@@ -257,6 +263,7 @@ def _record(manifest: Manifest, directory: Path, *, default_tenant: str, now: da
         probes=tuple(ProbeConfig(**probe.model_dump()) for probe in manifest.probes),
         heartbeat_interval_s=manifest.heartbeat_interval_s,
         healing=HealingConfig(**manifest.healing.model_dump()),
+        stuck=StuckConfig(**manifest.stuck.model_dump()),
         autostart=manifest.autostart,
         stop_timeout_s=manifest.stop_timeout_s,
         tags=manifest.tags,

@@ -30,6 +30,7 @@ def sidecar(record: AgentRecord, ports: Ports, data: Path) -> list[str]:
     for probe in record.probes:
         line += ["--probe", probe.model_dump_json()]
     line += ["--heartbeat", f"{record.heartbeat_interval_s:g}", "--stop-timeout", f"{record.stop_timeout_s:g}"]
+    line += ["--stuck-after", f"{record.stuck.after_s:g}", "--stuck-repeats", str(record.stuck.repeats)]
     line += ["--data", str(data)]
     line += ["--working-directory", record.working_directory]
     return [*line, "--", *agent_command(record)]

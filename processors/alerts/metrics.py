@@ -7,7 +7,7 @@ from typing import Final, Literal
 from schemas.events import Kind
 
 Metric = Literal[
-    "agent_unhealthy", "agent_gave_up",
+    "agent_unhealthy", "agent_stuck", "agent_gave_up",
     "latency_ms", "latency_p95_ms", "error_rate", "requests_per_s", "in_flight", "cpu_percent", "memory_rss_bytes",
     "spool_bytes", "spool_dropped",
     "run_failures", "model_call_failures", "tool_call_failures", "policy_blocks", "budget_crossings", "budgets_exhausted",
@@ -45,6 +45,13 @@ def _count(about: str, kind: Kind) -> Measured:
 METRICS: Final[Mapping[Metric, Measured]] = {
     "agent_unhealthy": Measured(
         "1 from when the agent turns UNHEALTHY until it is HEALTHY again, else 0",
+        "EVENTS",
+        counted=False,
+        scopes=("agent",),
+        kind="agent",
+    ),
+    "agent_stuck": Measured(
+        "1 while the agent is STUCK: it beats, has work, and gets nowhere; else 0",
         "EVENTS",
         counted=False,
         scopes=("agent",),

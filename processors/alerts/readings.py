@@ -12,7 +12,7 @@ import orjson
 from processors.alerts.metrics import METRICS, Metric, Scope
 from processors.alerts.series import Measurement
 from schemas.events import AcceptedEvent
-from schemas.sections import Budget
+from schemas.sections import Budget, HealthStatus
 from schemas.state import AgentState
 from streams import subjects
 from streams.messages import EVENT_COUNT, Received
@@ -195,6 +195,9 @@ def _beat(message: Received, event: dict[str, Any], asked: Sequence[Metric]) -> 
         yield Reading(metric, tenant, Measurement(float(value), stored_at, event_id, occurred, fresh_for), agent)
 
 
+_HEALTH: Final[tuple[tuple[Metric, HealthStatus], ...]] = (("agent_unhealthy", "UNHEALTHY"), ("agent_stuck", "STUCK"))
+
+
 def _status(message: Received, event: AcceptedEvent) -> Iterator[Told]:
     # In the order in which health told it; its times may go back when a spool drains.
     tenant, agent, health = event.tenant.tenant_id, event.run.agent_id, event.health
@@ -203,9 +206,9 @@ def _status(message: Received, event: AcceptedEvent) -> Iterator[Told]:
         yield Stopped(tenant, agent, message.stored_at, reason or "stopped")
     elif health is not None and health.status != "RECOVERING":
         # Between UNHEALTHY and HEALTHY nothing is proved, nor is it by a first start: what was last known stands.
-        unhealthy = 1.0 if health.status == "UNHEALTHY" else 0.0
-        measured = Measurement(unhealthy, message.stored_at, str(event.event_id), reason=reason)
-        yield Reading("agent_unhealthy", tenant, measured, agent)
+        for metric, status in _HEALTH:
+            measured = Measurement(float(health.status == status), message.stored_at, str(event.event_id), reason=reason)
+            yield Reading(metric, tenant, measured, agent)
 
 
 _COST: Final = b'"cost_usd":"'

@@ -19,6 +19,7 @@ _LONGEST_REASON: Final = 500
 
 PROBES_FAILING_FOR: Final = "probes_failing_for"
 REQUESTS_FAILING_FOR: Final = "requests_failing_for"
+NO_PROGRESS_FOR: Final = "no_progress_for"
 """Samples of a heartbeat: how many seconds the trouble it tells of has lasted, as its sidecar knows."""
 _LONGEST_TROUBLE_S: Final = 3600.0
 """More than that no heartbeat can have left untold."""
@@ -79,6 +80,14 @@ class _Good:
 @dataclass(frozen=True, slots=True)
 class _Unknown:
     """No new evidence: the last judgement stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stuck:
+    """It lives, and gets nowhere, says its sidecar."""
+
+    reason: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +252,7 @@ def _heartbeat(agent: AgentHealth, event: AcceptedEvent, at: datetime, limits: L
         changes["pid"] = told.pid
     trouble, decisive, unknown = _traffic(agent, metrics, limits)
     changes |= {"traffic_trouble": trouble, "unknown_beats": unknown}
-    found: _Good | _Unknown | _Bad
+    found: _Good | _Unknown | _Stuck | _Bad
     if health.status == "UNHEALTHY":
         since = _since(agent, metrics, PROBES_FAILING_FOR, at)
         found = _Bad(_reported(event), decisive=True, since=since, starting=told is not None and told.status == "starting")
@@ -252,10 +261,14 @@ def _heartbeat(agent: AgentHealth, event: AcceptedEvent, at: datetime, limits: L
     elif trouble is not None:
         since = _since(agent, metrics, REQUESTS_FAILING_FOR, at)
         found = _Unknown() if unknown else _Bad(trouble, decisive=decisive, since=since)
+    elif health.status == "STUCK":
+        found = _Stuck(_reported(event), _since(agent, metrics, NO_PROGRESS_FOR, at))
     else:
         found = _Good()
     if isinstance(found, _Good):
         changes |= _good(agent, at, limits)
+    elif isinstance(found, _Stuck):
+        changes |= _stuck(agent, found, at)
     elif isinstance(found, _Bad) and agent.status != "stopped":
         # One stopped on purpose is not in trouble because nothing answers: that is what was asked for.
         changes |= _bad(agent, found, at, limits)
@@ -309,6 +322,19 @@ def _good(agent: AgentHealth, at: datetime, limits: Limits) -> dict[str, Any]:
     if agent.health == "UNHEALTHY":
         return changes | {"health": "RECOVERING", "since": at, "reason": reason}
     return changes | {"reason": reason}
+
+
+def _stuck(agent: AgentHealth, found: _Stuck, at: datetime) -> dict[str, Any]:
+    changes: dict[str, Any] = {
+        "status": "running",
+        "reason": found.reason,
+        "good_beats": 0,
+        "bad_beats": 0,
+        "suspect_since": None,
+    }
+    if agent.health == "STUCK":
+        return changes
+    return changes | {"health": "STUCK", "since": at, "began_at": agent.began_at or found.since}
 
 
 def _bad(agent: AgentHealth, found: _Bad, at: datetime, limits: Limits) -> dict[str, Any]:

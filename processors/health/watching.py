@@ -174,7 +174,7 @@ class Watching:
             READER_RESETS.labels(_NAME).inc(self._reader.resets - self._resets)
             self._resets = self._reader.resets
         by_health = Counter(agent.health for agent in self._fleet.agents.values())
-        for health in ("HEALTHY", "UNHEALTHY", "RECOVERING"):
+        for health in ("HEALTHY", "UNHEALTHY", "RECOVERING", "STUCK"):
             AGENTS.labels(health).set(by_health[health])
 
     async def _listen(self, messages: Sequence[Received], loop_s: float) -> None:

@@ -92,6 +92,16 @@ def test_a_process_killed_by_a_signal_is_unhealthy_at_once() -> None:
     assert agent.health == "HEALTHY"
 
 
+def test_an_agent_that_gets_nowhere_is_stuck_until_it_gets_on_and_unhealthy_where_it_fails_besides() -> None:
+    still = Metrics(samples=(Sample(name="no_progress_for", value=40.0, unit="s"),))
+    beats = [beat(at(0)), beat(at(100), "STUCK", metrics=still), beat(at(105), "STUCK", metrics=still)]
+    agent, changes = told(beats)
+    assert (changes, agent.began_at, agent.status) == (["HEALTHY/running", "STUCK/running"], at(60), "running")
+    assert told([*beats, beat(at(110)), beat(at(115))])[1] == [*changes, "HEALTHY/running"]
+    assert told([*beats, beat(at(110), "UNHEALTHY")])[1] == [*changes, "UNHEALTHY/running"]
+    assert told([*beats, started(at(110)), beat(at(111))])[1][2:] == ["RECOVERING/starting", "RECOVERING/running"]
+
+
 def test_a_deliberate_stop_is_no_trouble_and_its_silence_neither() -> None:
     for stop in (stopped(at(6), exit_code=0), stopped(at(6), exit_code=-15, signal="SIGTERM", reason="stopped by command")):
         agent, changes = told([beat(at(0)), stop, beat(at(6.1), "UNHEALTHY")])

@@ -14,6 +14,7 @@ import orjson
 from schemas.reading import read_event
 from service.door import HealthDoor
 from sidecar.door import Door
+from sidecar.intake import SpoolIntake
 from sidecar.messages import message
 from sidecar.shipping import Shipper
 from sidecar.spool import Spool
@@ -56,7 +57,7 @@ async def door(directory: Path, max_bytes: int = 4_000_000) -> AsyncIterator[Ope
     spool = Spool.open(directory / "spool", max_bytes)
     shipper = Shipper(spool, Nats(NatsSettings(), "test"), "acme", "a", directory / "refused")
     async with (
-        listening(Door("acme", "a", shipper, HealthDoor("sidecar")).application()) as url,
+        listening(Door("acme", "a", SpoolIntake(shipper), HealthDoor("sidecar")).application()) as url,
         aiohttp.ClientSession() as http,
     ):
         try:

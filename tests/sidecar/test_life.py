@@ -5,7 +5,10 @@ import json
 import os
 import socket
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import orjson
 import psutil
@@ -277,3 +280,28 @@ async def test_a_second_sidecar_of_the_same_agent_does_not_start(sidecar: Sideca
     _, error = await second.communicate()
     assert second.returncode == 1
     assert b"another sidecar uses" in error
+
+
+async def test_an_agent_that_has_work_and_gets_nowhere_is_stuck_until_it_gets_on(sidecar: Sidecar, telemetry: Telemetry) -> None:
+    def told(event_type: str, **more: Any) -> dict[str, Any]:
+        return {
+            "event_version": "v1", "event_id": str(uuid4()), "event_type": event_type, "occurred_at": datetime.now(UTC).isoformat(),
+            "tenant": {"tenant_id": "acme"}, "run": {"agent_id": "a1", "run_id": "r"}, **more,
+        }  # fmt: skip
+
+    await sidecar.start("--stuck-after", "0.4", "--stuck-repeats", "3")
+    await telemetry.find("agent.heartbeat", health__status="HEALTHY", agent__status="running")
+    await sidecar.post(told("run.started"))
+    still = await telemetry.find("agent.heartbeat", health__status="STUCK")
+    assert "no step for" in still["health"]["reason"]
+    assert [one["value"] > 0.4 for one in still["metrics"]["samples"] if one["name"] == "no_progress_for"] == [True]
+    step = {"step_id": "s", "step_type": "plan"}
+    await sidecar.post(*(told("step.completed", step=step) for _ in range(9)))
+    await telemetry.find("agent.heartbeat", health__reason="stuck: step 'plan' repeated 9 times without progress")
+    await sidecar.post(told("run.completed"))
+    number = len(await telemetry.read())
+
+    async def well() -> bool:
+        return any(one.get("health", {}).get("status") == "HEALTHY" for one in (await telemetry.read())[number:])
+
+    await until(well, "it is HEALTHY again")

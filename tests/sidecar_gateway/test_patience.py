@@ -12,6 +12,7 @@ import pytest
 
 from service.door import HealthDoor
 from sidecar.door import Door
+from sidecar.intake import SpoolIntake
 from sidecar.listener import Listener
 from sidecar.patience import Patience
 from sidecar.shipping import Shipper
@@ -144,7 +145,7 @@ async def patient_door(bears: Patience, tmp_path: Path) -> AsyncIterator[Listene
     spool = Spool.open(tmp_path / "spool", 4_000_000)
     shipper = Shipper(spool, Nats(NatsSettings(), "test"), "acme", "a", tmp_path / "refused")
     listener = Listener(
-        Door("acme", "a", shipper, HealthDoor("sidecar")).application(),
+        Door("acme", "a", SpoolIntake(shipper), HealthDoor("sidecar")).application(),
         "127.0.0.1",
         0,
         "door",
