@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import httpx
 import jwt
+import orjson
 import structlog
 
 from agent_manager.api.problems import ProblemError, away, unauthorized
@@ -23,7 +24,7 @@ ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES25
 _LEEWAY_S: Final = 30
 _FETCH_S: Final = 5.0
 _FRESH_S: Final = 3600.0
-"""Keys are read again after so long, so that one that was withdrawn ends."""
+"""Keys are read again after so long, so that one that was withdrawn ends; while the issuer is away, what was known stands."""
 _AGAIN_S: Final = 10.0
 """An unknown key id has them read again at most so often: anybody can make one up."""
 _MOST_BYTES: Final = 1_000_000
@@ -109,21 +110,25 @@ class Provider:
                         raise ValueError(f"discovery names issuer {str(found.get('issuer'))[:200]!r}")
                     self._jwks_url = str(found["jwks_uri"])
                 keys = jwt.PyJWKSet.from_dict(await self._json(self._jwks_url)).keys
-            except (httpx.HTTPError, jwt.PyJWTError, ValueError, KeyError, TypeError) as error:
+            except (httpx.HTTPError, jwt.PyJWTError, TimeoutError, ValueError, KeyError, TypeError) as error:
                 log.warning("oidc.keys_unread", issuer=self._issuer, error=repr(error))
                 return
-            self._keys = {key.key_id: key for key in keys if key.public_key_use in {None, "sig"}}
-            if len(keys) == 1:
+            signing = [key for key in keys if key.public_key_use in {None, "sig"}]
+            self._keys = {key.key_id: key for key in signing}
+            if len(signing) == 1:
                 # Where there is only one, a token need not say which.
-                self._keys[None] = keys[0]
+                self._keys[None] = signing[0]
             self._read_at = time.monotonic()
 
     async def _json(self, url: str) -> dict[str, Any]:
-        answer = await self._http.get(url, timeout=_FETCH_S, follow_redirects=False)
-        answer.raise_for_status()
-        if len(answer.content) > _MOST_BYTES:
-            raise ValueError(f"{url} has {len(answer.content):,} bytes")
-        found = answer.json()
+        body = bytearray()
+        async with asyncio.timeout(_FETCH_S), self._http.stream("GET", url, timeout=_FETCH_S, follow_redirects=False) as answer:
+            answer.raise_for_status()
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > _MOST_BYTES:
+                    raise ValueError(f"{url} has more than {_MOST_BYTES:,} bytes")
+        found = orjson.loads(body)
         if not isinstance(found, dict):
             raise TypeError(f"{url} is no JSON object")
         return found

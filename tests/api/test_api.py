@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -294,3 +295,14 @@ async def test_an_alert_is_acknowledged_by_who_asks(world: World, client: Client
     assert entry is not None
     assert entry.value is not None
     assert (entry.value.by, entry.value.note) == ("key-operator", "on it")
+
+
+async def test_what_the_guide_names_is_there(api: Api) -> None:
+    described = (await api.http.get("/openapi.json")).json()["paths"]
+    known = {re.sub(r"\{\w+\}", "X", path) for path in described}
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    named = {
+        re.sub(r"\{id\}|chat-service", "X", path) for path in re.findall(r"(?:8820|`|GET |POST )(/(?:api/)?v1/[\w{}/-]+)", text)
+    }
+    assert len(named) > 8
+    assert named <= known

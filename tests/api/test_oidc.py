@@ -29,6 +29,7 @@ class Issuer:
         self.url = f"http://127.0.0.1:{self.port}"
         self.published: dict[str, rsa.RSAPrivateKey] = {}
         self.reads = 0
+        self.use = "sig"
         self._runner: web.AppRunner | None = None
 
     def make(self, kid: str, *, publish: bool = True) -> rsa.RSAPrivateKey:
@@ -44,7 +45,7 @@ class Issuer:
         async def keys(_: web.Request) -> web.Response:
             self.reads += 1
             told = [
-                json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())) | {"kid": kid, "alg": "RS256", "use": "sig"}
+                json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())) | {"kid": kid, "alg": "RS256", "use": self.use}
                 for kid, key in self.published.items()
             ]
             return web.json_response({"keys": told})
@@ -169,3 +170,21 @@ async def test_an_issuer_that_is_away_is_no_reason_to_let_anybody_in_or_to_forge
     is_problem(answer, 503, "unavailable")
     assert answer.headers["retry-after"]
     assert (await stopped_api.ask("GET", "/api/v1/agents", "viewer")).status_code == 200
+
+
+async def test_keys_that_were_read_stand_while_their_issuer_is_away(issuer: Issuer, api: Api, world: World) -> None:
+    headers = issuer.token(issuer.published["k1"])
+    assert (await api.ask("GET", "/api/v1/agents/one", None, headers=headers)).status_code == 200
+    await issuer.stop()
+    assert (await api.ask("GET", "/api/v1/agents/one", None, headers=headers)).status_code == 200
+    is_problem(
+        await api.ask("GET", "/api/v1/agents/one", None, headers=issuer.token(issuer.published["k1"], "k2")), 401, "unauthorized"
+    )
+
+
+async def test_a_key_for_encrypting_signs_nothing(stopped_api: Api, issuer: Issuer) -> None:
+    issuer.use = "enc"
+    await stopped_api.start(AGENTOPS_API_OIDC_ISSUER=issuer.url, AGENTOPS_API_OIDC_AUDIENCE=AUDIENCE)
+    for kid in ("k1", None):
+        answer = await stopped_api.ask("GET", "/api/v1/agents", None, headers=issuer.token(issuer.published["k1"], kid))
+        assert answer.status_code in {401, 503}, answer.text
