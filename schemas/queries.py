@@ -82,10 +82,15 @@ class SpendParams(_Ranged):
 
 
 class LatencyParams(_Ranged):
-    """``latency``: percentiles of runs, steps, model calls or tool calls."""
+    """``latency``: percentiles of runs, steps, model calls or tool calls.
+
+    Exact for ranges of up to two days. Longer ones are read from sums, by whole hours: percentiles are at most 2 % off.
+    """
 
     kind: Literal["run", "step", "model_call", "tool_call"] = "model_call"
     by: tuple[Literal["tenant", "agent", "model", "name"], ...] = ("agent",)
+    exact: bool = False
+    """Also of a longer range: every latency is read, which takes seconds for tens of millions."""
 
 
 class TimeSeriesParams(_Ranged):

@@ -395,6 +395,28 @@ async def test_spend_is_exact(asked: tuple[Client, Running], fleet: Fleet) -> No
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("kind", "by"), [("model_call", ["model", "agent"]), ("run", ["tenant"]), ("tool_call", []), ("run", ["name"])]
+)
+async def test_latency_of_long_ranges_is_read_from_the_sums_two_per_cent_off_at_most(
+    asked: tuple[Client, Running], kind: str, by: list[str]
+) -> None:
+    since = (START - timedelta(days=40)).isoformat()
+    told = await ask(asked[0], "latency", kind=kind, by=by, since=since, limit=1000)
+    exact = await ask(asked[0], "latency", kind=kind, by=by, since=since, exact=True, limit=1000)
+    assert told.columns == exact.columns
+    keys = exact.columns[: len(by)]
+    wanted = {tuple(row[key] for key in keys): row for row in exact.rows}
+    assert {tuple(row[key] for key in keys) for row in told.rows} == set(wanted)
+    for row in told.rows:
+        of = wanted[tuple(row[key] for key in keys)]
+        assert (row["count"], row["max_ms"]) == (of["count"], pytest.approx(of["max_ms"]))
+        if row["count"] > 40:
+            assert [row[name] for name in ("p50_ms", "p95_ms")] == pytest.approx(
+                [of[name] for name in ("p50_ms", "p95_ms")], rel=0.06
+            )
+
+
 async def test_latency_percentiles_are_exact(asked: tuple[Client, Running], fleet: Fleet) -> None:
     page = await ask(asked[0], "latency", by=["model"])
     assert page.columns == ("model", "count", "p50_ms", "p95_ms", "p99_ms", "max_ms")
