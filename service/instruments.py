@@ -150,6 +150,13 @@ API_STREAMS: Final = Gauge("agentops_api_streams", "Live streams that are open."
 API_REFUSED: Final = Counter(
     "agentops_api_refused_total", "Requests at the REST API without a good key or token.", ["reason"], registry=REGISTRY
 )
+MIRROR_WRITES: Final = Counter(
+    "agentops_mirror_writes_total",
+    "Documents written to Firestore, or found to have been changed by others.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+MIRROR_PENDING: Final = Gauge("agentops_mirror_pending", "Agents whose document in Firestore is old.", registry=REGISTRY)
 CONNECTIONS_REFUSED: Final = Counter(
     "agentops_connections_refused_total",
     "Connections closed at a door: too many at once, or a head that did not arrive in time.",

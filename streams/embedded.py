@@ -57,6 +57,7 @@ ROLES: Final[dict[str, list[str]]] = {
     "gateway": [*_READ, "telemetry.>"],
     # It has looked at its callers' keys and tokens, and speaks as each of them.
     "api": [*_READ, "command.*.*.*", "query.>", "$KV.acknowledgements.>"],
+    "mirror": [*_READ, "command.*.firestore.*"],
 }
 """What each user may publish. Subscribing is open on loopback; payloads carry no secrets."""
 
@@ -74,6 +75,7 @@ DENIED: Final[dict[str, list[str]]] = {
     "sidecar": [*_NO_CHANGES, "agent.manager.>"],
     "gateway": _NO_CHANGES,
     "api": _NO_CHANGES,
+    "mirror": _NO_CHANGES,
 }
 """What of that they may not: change streams, take work from the queues, speak to the manager as a trusted caller."""
 

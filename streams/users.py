@@ -13,7 +13,20 @@ from streams import subjects
 
 Role = Literal["viewer", "operator", "admin"]
 EVERY_TENANT: Final = "*"
-BUILT_IN: Final = ("system", "operator", "dashboard", "sidecar", "gateway", "api", "bridge", "healing", "reconcile", "discovery")
+BUILT_IN: Final = (
+    "system",
+    "operator",
+    "dashboard",
+    "sidecar",
+    "gateway",
+    "api",
+    "mirror",
+    "firestore",
+    "bridge",
+    "healing",
+    "reconcile",
+    "discovery",
+)
 """Names that mean something already: as a login, or as who did something in the audit trail."""
 BY_KEY: Final = "key-"
 BY_IDENTITY: Final = "oidc-"

@@ -86,6 +86,7 @@ app.add_typer(dev.app, name="dev", rich_help_panel="Parts")
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.sidecar)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.gateway)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.api)
+app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.mirror)
 app.command(rich_help_panel="Parts", context_settings=_PASSED_ON, add_help_option=False)(system.processors)
 
 

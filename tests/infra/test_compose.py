@@ -32,6 +32,7 @@ SECRETS = {
     "AGENTOPS_SIDECAR_PASSWORD": "sidecar-password-for-tests",
     "AGENTOPS_GATEWAY_NATS_PASSWORD": "gateway-password-for-tests",
     "AGENTOPS_API_NATS_PASSWORD": "api-password-for-tests",
+    "AGENTOPS_MIRROR_NATS_PASSWORD": "mirror-password-for-tests",
     "AGENTOPS_DASHBOARD_PASSWORD": "page-password-for-tests",
 }
 
@@ -53,6 +54,13 @@ def interpolated(text: str) -> str:
 def test_the_compose_file_is_valid_by_the_specification() -> None:
     schema = json.loads(resources.files("check_jsonschema").joinpath("builtin_schemas/vendor/compose-spec.json").read_text())
     jsonschema.validate(COMPOSE, schema)
+
+
+def test_the_server_is_told_every_password_that_its_configuration_names() -> None:
+    named = set(re.findall(r"\$(\w+_PASSWORD)", (ROOT / "infra" / "nats" / "nats.conf").read_text()))
+    assert named <= set(COMPOSE["services"]["nats"]["environment"])
+    example = (ROOT / "infra" / "compose.env.example").read_text()
+    assert all(f"{name}=" in example for name in named)
 
 
 def test_what_the_compose_file_mounts_and_builds_exists() -> None:

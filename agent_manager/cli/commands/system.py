@@ -111,6 +111,14 @@ def api(context: typer.Context) -> None:
     become("agent_manager.api", arguments, login(arguments, "api"))
 
 
+def mirror(context: typer.Context) -> None:
+    """Run the mirror of agents in Firestore; the arguments are those of python -m agent_manager.mirror."""
+    from agent_manager.cli.exports import login
+
+    arguments = as_typed(context)
+    become("agent_manager.mirror", arguments, login(arguments, "mirror"))
+
+
 def processors(context: typer.Context) -> None:
     """Run stream processors; the arguments are those of python -m processors."""
     become("processors", as_typed(context))
