@@ -17,12 +17,12 @@ _USUAL = Path("/usr/lib/google-cloud-sdk/platform/cloud-firestore-emulator/cloud
 
 
 def jar() -> Path:
-    """Where it is; skips the test where there is none, and fails in CI."""
+    """Where it is; skips the test where there is none, and fails in CI, unless that has found and said so."""
     found = Path(os.environ.get("FIRESTORE_EMULATOR_JAR") or _USUAL)
     if found.is_file() and shutil.which("java"):
         return found
     why = f"no Firestore emulator: {found} and java are needed (FIRESTORE_EMULATOR_JAR names another)"
-    if os.environ.get("CI"):
+    if os.environ.get("CI") and not os.environ.get("AGENTOPS_NO_FIRESTORE_EMULATOR"):
         pytest.fail(why)
     pytest.skip(why)
 
