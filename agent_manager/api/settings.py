@@ -2,12 +2,13 @@
 
 from pathlib import Path
 from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PORT: Final = 8820
-_LOOPBACK: Final = ("http://127.0.0.1", "http://localhost", "http://[::1]")
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class ApiSettings(BaseSettings):
@@ -53,7 +54,7 @@ class ApiSettings(BaseSettings):
             raise ValueError("oidc_issuer and oidc_audience go together")
         for name in ("oidc_issuer", "oidc_jwks_url"):
             url = getattr(self, name)
-            if url is not None and not url.startswith(("https://", *_LOOPBACK)):
+            if url is not None and urlsplit(url).scheme != "https" and urlsplit(url).hostname not in _LOOPBACK:
                 raise ValueError(
                     f"{name} must begin with https:// (is {url}): whoever stands between could put in keys of his own"
                 )

@@ -12,8 +12,10 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from pydantic import ValidationError
 
 from agent_manager.api.callers import token_of
+from agent_manager.api.settings import ApiSettings
 from service.ports import free_port
 from tests.agent_manager.world import World
 from tests.api.running import Api, is_problem
@@ -188,3 +190,12 @@ async def test_a_key_for_encrypting_signs_nothing(stopped_api: Api, issuer: Issu
     for kid in ("k1", None):
         answer = await stopped_api.ask("GET", "/api/v1/agents", None, headers=issuer.token(issuer.published["k1"], kid))
         assert answer.status_code in {401, 503}, answer.text
+
+
+@pytest.mark.parametrize(
+    "url", ["http://id.example.org", "http://localhost.example.org", "http://127.0.0.1@example.org", "ftp://id.example.org"]
+)
+def test_an_issuer_somebody_could_stand_before_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="https"):
+        ApiSettings(oidc_issuer=url, oidc_audience="a")
+    assert ApiSettings(oidc_issuer="http://localhost:8080/realm", oidc_audience="a").oidc_issuer
