@@ -21,6 +21,7 @@ from nats.aio.client import Client
 from processors.leasing import RENEWED_S, SURE_S, Place, Seen, Taken, judge
 from schemas.leases import Lease
 from service.instruments import LEASES_HELD, LOOP_ERRORS
+from service.running import end
 from streams import topology
 from streams.kv import ChangedMeanwhileError, TypedBucket
 
@@ -81,10 +82,8 @@ class Leases:
 
     async def stop(self) -> None:
         """Gives back what it holds, so that another instance need not wait."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        # A renewal under way may lose a cancellation inside nats-py, and go on for ever.
+        await end(self._tasks, 3.0)
         self._tasks = []
         try:
             async with asyncio.timeout(_REQUEST_S):

@@ -9,7 +9,7 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-_FIRST_S: Final = 1.0
+_FIRST_S: Final = 0.5
 _AGAIN_S: Final = 0.2
 
 Result = TypeVar("Result")

@@ -193,6 +193,7 @@ async def test_nothing_is_priced_while_less_is_known_than_the_record_it_goes_on_
         assert isinstance(processor, Cost)
         loop = processor._loop
         assert loop is not None
+        await until(lambda: loop.writer.position.record_sequence > 0, "cost knows itself what it has covered")
         position = loop.writer.position
         loop.writer.position = Position(position.covered, position.record_sequence + 7)
         with pytest.raises(StartOverError, match="the newest record stands at"):
